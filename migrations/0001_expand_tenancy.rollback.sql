@@ -1,0 +1,4 @@
+SET lock_timeout = '4s';
+DROP FUNCTION cpq.current_tenant();
+DROP TABLE cpq.tenant;
+DROP SCHEMA cpq;
