@@ -81,7 +81,7 @@ def pytest(*paths: str) -> Result:
         command = [str(BIN / "pytest"), "-q", "--durations=5", f"--junitxml={report.name}", *paths]
         ok = run_command("pytest", command)
         content = Path(report.name).read_bytes()
-    cases = list(ET.fromstring(content).iter("testcase")) if content else []  # noqa: S314 - pytest wrote it just now
+    cases = list(ET.fromstring(content).iter("testcase")) if content else []
     for case in cases:
         # A skipped test proves nothing, so it counts as failed: hosts and services are there, or the stage did not run.
         bad = [child for child in case if child.tag in {"failure", "error", "skipped"}]
@@ -146,25 +146,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, interrupted)
     results: list[tuple[str, Result, float]] = []
-    hosts_made = any(stage.name == "release" for stage in chosen)
-    hosts_ok = True
     try:
-        for stage in chosen:
-            print(f"== {stage.name}", flush=True)
-            started = time.monotonic()
-            if stage.needs_hosts and not hosts_ok:
-                result = Result()
-                result.add(f"{stage.name}: the release to the test hosts failed, so nothing could run", ok=False)
-            else:
-                result = stage.run()
-            if stage.name == "release":
-                hosts_ok = result.failed == 0
-            results.append((stage.name, result, time.monotonic() - started))
+        run_stages(chosen, results)
     finally:
-        if hosts_made and not arguments.keep:
+        if "release" in {stage.name for stage in chosen} and not arguments.keep:
             started = time.monotonic()
             results.append(("down", environment_down(), time.monotonic() - started))
+    return summarise(results)
 
+
+def run_stages(stages: Sequence[Stage], results: list[tuple[str, Result, float]]) -> None:
+    """Run the stages in order, adding each result as it comes, so that an interrupted run still reports what it had."""
+    hosts_ok = True
+    for stage in stages:
+        print(f"== {stage.name}", flush=True)
+        started = time.monotonic()
+        if stage.needs_hosts and not hosts_ok:
+            result = Result()
+            result.add(f"{stage.name}: the release to the test hosts failed, so nothing could run", ok=False)
+        else:
+            result = stage.run()
+        if stage.name == "release":
+            hosts_ok = result.failed == 0
+        results.append((stage.name, result, time.monotonic() - started))
+
+
+def summarise(results: Sequence[tuple[str, Result, float]]) -> int:
+    """Print the table, the failures and the closing line; return the exit code."""
     print("\n== summary", flush=True)
     for name, result, seconds in results:
         print(f"  {name:<12} {result.passed:>5} passed {result.failed:>4} failed {seconds / 60:>7.1f} min")
