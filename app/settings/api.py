@@ -1,0 +1,27 @@
+"""Settings of cpq-oms-api."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.settings.reader import Credential
+from app.settings.shared import AddressList, AddressValue, DatabasePoolSettings, HttpUrl, RedisUrl, UnitSettings
+
+
+class ApiSettings(UnitSettings, DatabasePoolSettings):
+    """The HTTP server, its stores, and the issuer whose tokens it accepts.
+
+    Kafka and Camunda are only probed for the diagnostics page: the API itself never talks to them.
+    """
+
+    http_bind: AddressValue
+    api_workers: Annotated[int, Field(ge=1, le=64)]
+    redis_url: RedisUrl
+    redis_password: Credential
+    auth_issuer: HttpUrl
+    auth_audience: Annotated[str, Field(min_length=1)]
+    auth_jwks_url: HttpUrl
+    kafka_bootstrap_servers: AddressList
+    camunda_grpc_address: AddressValue

@@ -1,0 +1,108 @@
+"""Settings that several units share, and the types of their values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.settings.reader import Credential
+
+_LAST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a TCP port; `str()` gives `host:port` with brackets around an IPv6 address."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _address(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    host, separator, port = value.strip().rpartition(":")
+    if not separator or not host or not port.isdecimal() or not 0 < int(port) <= _LAST_PORT:
+        raise ValueError("expected host:port with a port from 1 to 65535")
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _addresses(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(_address(part) for part in value.split(","))
+
+
+def _iso_duration(value: Any) -> Any:
+    """Refuse what pydantic would also take for a duration: a bare number has no unit a reader can see."""
+    if isinstance(value, str) and not value.startswith("P"):
+        raise ValueError("expected an ISO 8601 duration such as PT30S")
+    return value
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta():
+        raise ValueError("expected a duration above zero")
+    return value
+
+
+def _url_without_password(*schemes: str) -> Any:
+    def validate(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"expected a URL of the form {schemes[0]}://user@host:port/name")
+        if parts.password is not None:
+            raise ValueError("expected no password in the URL: it is a credential")
+        return value
+
+    return AfterValidator(validate)
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("expected an http or https URL")
+    return value.rstrip("/")
+
+
+AddressValue = Annotated[Address, BeforeValidator(_address)]
+AddressList = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
+Duration = Annotated[timedelta, BeforeValidator(_iso_duration), AfterValidator(_positive)]
+DatabaseUrl = Annotated[str, _url_without_password("postgresql")]
+RedisUrl = Annotated[str, _url_without_password("redis", "rediss")]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class UnitSettings(BaseModel):
+    """What every unit is told: which environment, which instance, how much to log, where to show its metrics."""
+
+    model_config = ConfigDict(frozen=True)
+
+    app_env: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    app_instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._-]{0,39}$")]
+    tenant_mode: Literal["multi"]
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+    metrics_bind: AddressValue
+
+
+class DatabaseSettings(BaseModel):
+    """How a unit reaches PostgreSQL with its own role."""
+
+    model_config = ConfigDict(frozen=True)
+
+    db_url: DatabaseUrl
+    db_password: Credential
+    db_statement_timeout: Duration
+
+
+class DatabasePoolSettings(DatabaseSettings):
+    """A unit that works on several transactions at a time."""
+
+    db_pool_max: Annotated[int, Field(ge=1, le=100)]
