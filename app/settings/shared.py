@@ -80,8 +80,8 @@ RedisUrl = Annotated[str, _url_without_password("redis", "rediss")]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
-class UnitSettings(BaseModel):
-    """What every unit is told: which environment, which instance, how much to log, where to show its metrics."""
+class ProcessSettings(BaseModel):
+    """What every process is told: which environment, which instance, how much to log."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -89,6 +89,11 @@ class UnitSettings(BaseModel):
     app_instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._-]{0,39}$")]
     tenant_mode: Literal["multi"]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class UnitSettings(ProcessSettings):
+    """A unit that keeps running also shows its metrics."""
+
     metrics_bind: AddressValue
 
 
