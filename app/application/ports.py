@@ -1,0 +1,248 @@
+"""What the use cases need from the outside, as protocols. Technology implements them in app/adapters.
+
+Repositories of one unit of work share one transaction and one tenant: row-level security hides every other tenant's
+rows, so "not there" and "not yours" are the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.domain.catalog import ProductOffering
+from app.domain.fulfillment import FulfillmentTask, WorkflowRequest
+from app.domain.order import Order, OrderTransition
+from app.domain.quote import Quote
+from app.domain.values import Actor, OfferingId, OrderId, QuoteId, TenantId
+from app.messaging.envelope import Envelope
+
+
+class StoreUnavailable(Exception):  # noqa: N818 (a condition that passes, not a defect)
+    """The database cannot be asked now: down, out of connections, or over its time limit. Nothing was committed."""
+
+
+class ConcurrentChange(Exception):  # noqa: N818 (somebody else won; nothing is broken)
+    """Another transaction changed the same thing first; nothing of this one was committed."""
+
+
+class CatalogRepository(Protocol):
+    """Published catalog versions; a published version never changes."""
+
+    async def active_version(self) -> int | None:
+        """The version that new quotes are made from, or None when nothing is published."""
+        ...
+
+    async def offerings(
+        self, catalog_version: int, offering_ids: Sequence[OfferingId]
+    ) -> dict[OfferingId, ProductOffering]:
+        """The named offerings of a version, without those it does not have."""
+        ...
+
+    async def sellable_offerings(self, catalog_version: int) -> list[ProductOffering]:
+        """All offerings of a version that are sold on their own, by identifier."""
+        ...
+
+
+class CatalogCache(Protocol):
+    """A faster copy of catalog data. It may forget at any time and may be down: it then answers None, never an error."""
+
+    async def active_version(self, tenant_id: TenantId) -> int | None:
+        """The cached active version, at most 30 s old, or None."""
+        ...
+
+    async def put_active_version(self, tenant_id: TenantId, catalog_version: int) -> None:
+        """Remember the active version for 30 s."""
+        ...
+
+    async def offerings(
+        self, tenant_id: TenantId, catalog_version: int, offering_ids: Sequence[OfferingId]
+    ) -> dict[OfferingId, ProductOffering]:
+        """Those of the named offerings that are cached."""
+        ...
+
+    async def put_offerings(
+        self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
+    ) -> None:
+        """Remember offerings of a published version."""
+        ...
+
+
+class QuoteRepository(Protocol):
+    """Quotes of the transaction's tenant."""
+
+    async def add(self, quote: Quote) -> None:
+        """Store a new quote with its items."""
+        ...
+
+    async def get(self, quote_id: QuoteId, *, for_update: bool = False) -> Quote | None:
+        """Read a quote; `for_update` holds it until the transaction ends."""
+        ...
+
+    async def save(self, quote: Quote, *, expected_version: int) -> None:
+        """Replace a quote and its price steps.
+
+        Raises:
+            ConcurrentChange: the stored version is no longer `expected_version`.
+        """
+        ...
+
+
+class OrderRepository(Protocol):
+    """Product orders of the transaction's tenant."""
+
+    async def add(self, order: Order, transition: OrderTransition) -> None:
+        """Store a new order, its items and its first transition.
+
+        Raises:
+            ConcurrentChange: the quote already has an order.
+        """
+        ...
+
+    async def get(self, order_id: OrderId, *, for_update: bool = False) -> Order | None:
+        """Read an order; `for_update` holds it until the transaction ends."""
+        ...
+
+    async def id_for_quote(self, quote_id: QuoteId) -> OrderId | None:
+        """The order that a quote became, or None."""
+        ...
+
+    async def save(self, order: Order, transition: OrderTransition, *, expected_version: int) -> None:
+        """Store an order's new state with the transition that led there.
+
+        Raises:
+            ConcurrentChange: the stored version is no longer `expected_version`.
+        """
+        ...
+
+    async def transitions(self, order_id: OrderId) -> list[OrderTransition]:
+        """The order's history, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """An answer kept for its Idempotency-Key: a replay sends these very bytes."""
+
+    request_sha256: str
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class IdempotencyRepository(Protocol):
+    """Durable idempotency records of the transaction's tenant."""
+
+    async def claim(self, principal: str, key: str) -> bool:
+        """Try to hold the key until the transaction ends; False when another transaction holds it now."""
+        ...
+
+    async def find(self, principal: str, key: str, now: datetime) -> StoredResponse | None:
+        """The stored answer, unless it has expired."""
+        ...
+
+    async def store(
+        self, principal: str, key: str, response: StoredResponse, *, now: datetime, expires_at: datetime
+    ) -> None:
+        """Keep an answer; an expired record of the same key is replaced.
+
+        Raises:
+            ConcurrentChange: an unexpired record of the key exists.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who did what to what, why, and the state before and after; appended, never changed."""
+
+    audit_id: UUID
+    actor: Actor
+    action: str
+    target_type: str
+    target_id: str
+    occurred_at: datetime
+    reason: str | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+
+
+class AuditTrail(Protocol):
+    """Append-only audit entries of the transaction's tenant."""
+
+    async def append(self, entry: AuditEntry) -> None:
+        """Add an entry to the transaction."""
+        ...
+
+
+class OutboxStore(Protocol):
+    """Events that leave the database only when the transaction that made them is committed."""
+
+    async def append(self, envelopes: Sequence[Envelope]) -> None:
+        """Add events to the transaction and wake the relay on commit."""
+        ...
+
+
+class FulfillmentRepository(Protocol):
+    """Fulfillment tasks of the transaction's tenant."""
+
+    async def add(self, tasks: Sequence[FulfillmentTask]) -> None:
+        """Store an order's tasks."""
+        ...
+
+
+class WorkflowReferenceRepository(Protocol):
+    """Which process instance drives which order, for the transaction's tenant."""
+
+    async def request(self, request: WorkflowRequest) -> None:
+        """Store a pending reference that the starter turns into exactly one process instance."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction of one tenant. Leaving it without `commit` rolls everything back."""
+
+    @property
+    def tenant_id(self) -> TenantId:
+        """The tenant whose rows this transaction sees."""
+        ...
+
+    @property
+    def catalog(self) -> CatalogRepository: ...
+    @property
+    def quotes(self) -> QuoteRepository: ...
+    @property
+    def orders(self) -> OrderRepository: ...
+    @property
+    def idempotency(self) -> IdempotencyRepository: ...
+    @property
+    def audit(self) -> AuditTrail: ...
+    @property
+    def outbox(self) -> OutboxStore: ...
+    @property
+    def fulfillment(self) -> FulfillmentRepository: ...
+    @property
+    def workflow_references(self) -> WorkflowReferenceRepository: ...
+
+    async def commit(self) -> None:
+        """Make everything of this transaction durable.
+
+        Raises:
+            StoreUnavailable: the outcome may be unknown; the idempotency record tells on a retry.
+        """
+        ...
+
+
+class UnitOfWorkFactory(Protocol):
+    """Opens a transaction for a tenant."""
+
+    def __call__(self, tenant_id: TenantId) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Return a context manager over one transaction.
+
+        Raises:
+            StoreUnavailable: on entering, or from any repository, when the database cannot be asked.
+        """
+        ...
