@@ -1,0 +1,340 @@
+"""The contract files as typed values: read by units, release steps and tests alike, so that a name is written down once.
+
+A file that is malformed, has an unknown or missing field, or repeats a key is refused as a whole; every problem of
+every file read is reported at once, each with its file and field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+DIRECTORY = Path(__file__).parent
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class ContractError(Exception):
+    """One or more contract files are wrong; `problems` has a line per problem, `file: field: what is wrong`."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def _iso_duration(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith("P"):
+        raise ValueError("must be an ISO 8601 duration such as PT30S")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_iso_duration), Field(gt=timedelta(0))]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Instance(_Contract):
+    """One instance of a templated unit."""
+
+    metrics_port: Port
+
+
+class Unit(_Contract):
+    """A deployable: what it is built as, runs as, listens on and may authenticate as."""
+
+    artifact: Name
+    entrypoint: Annotated[str, Field(pattern=r"^app\.entrypoints\.[a-z_]+$")]
+    service: Annotated[str, Field(pattern=r"^cpq-oms-[a-z]+@?\.service$")]
+    http_port: Port | None = None
+    metrics_port: Port | None = None
+    database_role: Identifier | None = None
+    kafka_user: Name | None = None
+    redis_user: Name | None = None
+    credentials: tuple[Name, ...] = ()
+    instances: Mapping[Name, Instance] = Field(default_factory=dict)
+
+
+class _UnitsFile(_Contract):
+    units: Mapping[Name, Unit]
+
+
+class JobType(_Contract):
+    """How jobs of one type are handed out and retried by the workflow engine."""
+
+    group: Name
+    external_system: Name | None = None
+    timeout: Duration
+    retries: Annotated[int, Field(ge=1)]
+    retry_backoff: Duration
+    max_jobs_active: Annotated[int, Field(ge=1)]
+
+
+class JobGroup(_Contract):
+    """A group of workers; what it does is said by the job types that name it."""
+
+
+class JobTypes(_Contract):
+    """All job types and the worker groups that serve them."""
+
+    variables_schema_version: Annotated[int, Field(ge=1)]
+    job_types: Mapping[Name, JobType]
+    groups: Mapping[Name, JobGroup]
+
+    def of_group(self, group: str) -> Mapping[str, JobType]:
+        """Return the job types that workers of `group` serve; none for the starter."""
+        return {name: job_type for name, job_type in self.job_types.items() if job_type.group == group}
+
+
+class AlertThresholds(_Contract):
+    """From when on a group's delay is an alarm."""
+
+    consumer_lag_records: Annotated[int, Field(ge=1)]
+    consumer_lag_age: Duration
+
+
+class Topic(_Contract):
+    """One Kafka topic: who owns, writes and reads it, and in what shape it is created."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$")]
+    owner: Name
+    purpose: Text
+    schema_file: str | None = Field(default=None, alias="schema", pattern=r"^[a-z_]+\.v[0-9]+\.schema\.json$")
+    partition_key: Text | None = None
+    partitions: Annotated[int, Field(ge=1)]
+    retention_ms: Annotated[int, Field(ge=1)]
+    cleanup_policy: Literal["delete", "compact"]
+    compatibility: Literal["backward", "none"]
+    producers: tuple[Name, ...]
+    consumer_groups: tuple[Name, ...]
+    alert_thresholds: AlertThresholds | None = None
+
+
+class RedisKey(_Contract):
+    """One kind of key: environment and tenant come first, so that no two of either ever share one."""
+
+    pattern: Annotated[str, Field(pattern=r"^\{env\}:\{tenant\}:")]
+    ttl: Duration
+    max_keys_per_tenant: Annotated[int, Field(ge=1)]
+
+    @property
+    def ttl_ms(self) -> int:
+        """Time to live in milliseconds, as Redis takes it."""
+        return self.ttl // _MILLISECOND
+
+
+class RedisUser(_Contract):
+    """What one Redis user may touch."""
+
+    keys: tuple[Text, ...]
+    commands: tuple[Annotated[str, Field(pattern=r"^[+-]")], ...]
+
+
+class RedisKeys(_Contract):
+    """Every key the platform writes to Redis and who may."""
+
+    keys: Mapping[Identifier, RedisKey]
+    users: Mapping[Name, RedisUser]
+
+
+class FeatureFlag(_Contract):
+    """A switch known to the code."""
+
+    owner: Name
+    default: bool
+    purpose: Text
+
+
+class _FeatureFlagsFile(_Contract):
+    flags: Mapping[Name, FeatureFlag]
+
+
+@dataclass(frozen=True)
+class Contracts:
+    """All contract files, checked against each other."""
+
+    units: Mapping[str, Unit]
+    job_types: JobTypes
+    topics: Mapping[str, Topic]
+    redis: RedisKeys
+    flags: Mapping[str, FeatureFlag]
+
+
+def load_units(directory: Path = DIRECTORY) -> Mapping[str, Unit]:
+    """Read units.yml; raises ContractError."""
+    return _read(directory / "units.yml", _UnitsFile).units
+
+
+def load_job_types(directory: Path = DIRECTORY) -> JobTypes:
+    """Read job_types.yml; raises ContractError."""
+    return _read(directory / "job_types.yml", JobTypes)
+
+
+def load_topics(directory: Path = DIRECTORY) -> Mapping[str, Topic]:
+    """Read every file of topics/, by topic name; raises ContractError, also when a file is not named by its topic."""
+    topics: dict[str, Topic] = {}
+    problems: list[str] = []
+    for path in sorted((directory / "topics").glob("*.yml")):
+        try:
+            topic = _read(path, Topic)
+        except ContractError as error:
+            problems += error.problems
+            continue
+        if path.stem != topic.name:
+            problems.append(f"{_shown(path)}: name: is {topic.name!r}, the file's name says {path.stem!r}")
+        topics[topic.name] = topic
+    if problems:
+        raise ContractError(problems)
+    return topics
+
+
+def load_redis_keys(directory: Path = DIRECTORY) -> RedisKeys:
+    """Read redis_keys.yml; raises ContractError."""
+    return _read(directory / "redis_keys.yml", RedisKeys)
+
+
+def load_feature_flags(directory: Path = DIRECTORY) -> Mapping[str, FeatureFlag]:
+    """Read feature_flags.yml; raises ContractError."""
+    return _read(directory / "feature_flags.yml", _FeatureFlagsFile).flags
+
+
+def load(directory: Path = DIRECTORY) -> Contracts:
+    """Read all contract files and hold them against each other.
+
+    Raises:
+        ContractError: with the problems of all files, or, when each is sound by itself, of their disagreements.
+    """
+    problems: list[str] = []
+    units = _collect(problems, load_units, directory)
+    job_types = _collect(problems, load_job_types, directory)
+    topics = _collect(problems, load_topics, directory)
+    redis = _collect(problems, load_redis_keys, directory)
+    flags = _collect(problems, load_feature_flags, directory)
+    if units is None or job_types is None or topics is None or redis is None or flags is None:
+        raise ContractError(problems)
+    contracts = Contracts(units, job_types, topics, redis, flags)
+    problems += _disagreements(contracts, directory)
+    if problems:
+        raise ContractError(problems)
+    return contracts
+
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+def _collect(problems: list[str], read: Callable[[Path], T], directory: Path) -> T | None:
+    try:
+        return read(directory)
+    except ContractError as error:
+        problems += error.problems
+        return None
+
+
+def _disagreements(contracts: Contracts, directory: Path) -> list[str]:
+    return [
+        *_port_problems(contracts.units),
+        *_unit_problems(contracts),
+        *_job_problems(contracts),
+        *_topic_problems(contracts, directory),
+    ]
+
+
+def _port_problems(units: Mapping[str, Unit]) -> Iterable[str]:
+    taken: dict[int, str] = {}
+    for name, unit in units.items():
+        listening = {"http_port": unit.http_port, "metrics_port": unit.metrics_port}
+        listening |= {f"instances.{key}.metrics_port": value.metrics_port for key, value in unit.instances.items()}
+        for field, port in listening.items():
+            if port is None:
+                continue
+            if port in taken:
+                yield f"units.yml: units.{name}.{field}: port {port} is taken by {taken[port]}"
+            taken[port] = f"units.{name}.{field}"
+
+
+def _unit_problems(contracts: Contracts) -> Iterable[str]:
+    for name, unit in contracts.units.items():
+        if unit.instances and "@" not in unit.service:
+            yield f"units.yml: units.{name}.instances: {unit.service} is no template and has no instances"
+        if unit.redis_user is not None and unit.redis_user not in contracts.redis.users:
+            yield f"units.yml: units.{name}.redis_user: {unit.redis_user!r} is not in redis_keys.yml"
+
+
+def _job_problems(contracts: Contracts) -> Iterable[str]:
+    groups = set(contracts.job_types.groups)
+    for name, job_type in contracts.job_types.job_types.items():
+        if job_type.group not in groups:
+            yield f"job_types.yml: job_types.{name}.group: {job_type.group!r} is not among groups"
+    for group in sorted(groups ^ _instances(contracts, "worker")):
+        yield f"job_types.yml: groups.{group}: groups and the worker's instances in units.yml differ in it"
+
+
+def _topic_problems(contracts: Contracts, directory: Path) -> Iterable[str]:
+    units = contracts.units.values()
+    users = {unit.kafka_user for unit in units}
+    groups = _instances(contracts, "consumer")
+    for topic in contracts.topics.values():
+        file = f"topics/{topic.name}.yml"
+        for group in topic.consumer_groups:
+            if group not in groups:
+                yield f"{file}: consumer_groups: {group!r} is no instance of the consumer"
+        if topic.schema_file is None:
+            continue  # not an event of ours: the workflow engine's exporter writes it, as a user of its own
+        if not (directory / "events" / topic.schema_file).is_file():
+            yield f"{file}: schema: events/{topic.schema_file} does not exist"
+        for producer in topic.producers:
+            if producer not in users:
+                yield f"{file}: producers: {producer!r} is no unit's kafka_user"
+
+
+def _instances(contracts: Contracts, unit: str) -> set[str]:
+    declared = contracts.units.get(unit)
+    return set(declared.instances) if declared else set()
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's own loader keeps the last of two equal keys and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path, model: type[M]) -> M:
+    shown = _shown(path)
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise ContractError([f"{shown}: cannot be read: {error.strerror}"]) from error
+    except yaml.YAMLError as error:
+        reason = re.sub(r"\s+", " ", str(error))
+        raise ContractError([f"{shown}: {reason}"]) from error
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ContractError(
+            f"{shown}: {'.'.join(str(part) for part in problem['loc']) or 'document'}: {problem['msg']}"
+            for problem in error.errors()
+        ) from error
+
+
+def _shown(path: Path) -> str:
+    return f"topics/{path.name}" if path.parent.name == "topics" else path.name
