@@ -39,6 +39,9 @@ CREATE TABLE cpq.release_run (
     release_id text NOT NULL,
     operator text NOT NULL,
     state text NOT NULL CHECK (state IN ('running', 'succeeded', 'failed')),
+    -- Who drives the run: user@host:process:start of the playbook. A dead holder's run may be taken over.
+    holder text NOT NULL,
+    heartbeat_at timestamptz NOT NULL DEFAULT now(),
     paused_timers text [] NOT NULL DEFAULT '{}',
     failure text,
     started_at timestamptz NOT NULL DEFAULT now(),
