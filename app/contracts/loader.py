@@ -338,3 +338,22 @@ def _read(path: Path, model: type[M]) -> M:
 
 def _shown(path: Path) -> str:
     return f"topics/{path.name}" if path.parent.name == "topics" else path.name
+
+
+Privilege = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
+
+
+class RoleGrants(_Contract):
+    """Everything one database role may do; `*` among the tables means all of them."""
+
+    tables: Mapping[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9_]*)$")], tuple[Privilege, ...]]
+    functions: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\([a-z, ]*\)$")], ...]
+
+
+class _DatabaseGrantsFile(_Contract):
+    roles: Mapping[Identifier, RoleGrants]
+
+
+def load_database_grants(directory: Path = DIRECTORY) -> Mapping[str, RoleGrants]:
+    """Read database_grants.yml, by role; raises ContractError."""
+    return _read(directory / "database_grants.yml", _DatabaseGrantsFile).roles
