@@ -1,0 +1,119 @@
+"""cpq-oms-simulator: the token issuer and the external systems of environments that have no real ones."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import socket
+import sqlite3
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import uvicorn
+
+from app.entrypoints.simulator.app import create_app
+from app.entrypoints.simulator.behaviours import Behaviours
+from app.entrypoints.simulator.issuer import Issuer
+from app.entrypoints.simulator.ledger import Ledger
+from app.runtime.clock import SystemClock
+from app.runtime.ids import UuidV7Ids
+from app.runtime.logging import configure, get_logger
+from app.runtime.metrics import MetricsServer, SimulatorMetrics, new_registry
+from app.runtime.notify import Notifier
+from app.runtime.release import installed_release
+from app.runtime.shutdown import Shutdown
+from app.settings import reader
+from app.settings.simulator import SimulatorSettings
+
+log = get_logger(__name__)
+
+_IDLE_FEED_INTERVAL = 1.0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that tells when it listens, and leaves the signals to this process's main loop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def serve(settings: SimulatorSettings, notifier: Notifier) -> int:
+    """Serve until asked to stop; return the exit status."""
+    shutdown = Shutdown.on_signals()
+    registry = new_registry()
+    state, clock, ids = Path(settings.state_directory), SystemClock(), UuidV7Ids()
+    try:
+        issuer = Issuer(settings.issuer_url, settings.auth_audience, state, clock, ids)
+        ledger = Ledger(state / "ledger.sqlite3", clock, ids)
+    except (OSError, ValueError, sqlite3.Error) as error:
+        log.error("state directory is not usable", path=str(state), error=str(error))  # noqa: TRY400 - the text says it all
+        return 1
+    app = create_app(
+        issuer=issuer,
+        client_secret=settings.issuer_client_secret.get_secret_value(),
+        tokens={
+            "inventory": settings.inventory_token.get_secret_value(),
+            "provisioning": settings.provisioning_token.get_secret_value(),
+            "billing": settings.billing_token.get_secret_value(),
+        },
+        behaviours=Behaviours(),
+        ledger=ledger,
+        metrics=SimulatorMetrics(registry),
+        shutdown=shutdown,
+    )
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10)
+    )
+    metrics_server = MetricsServer(settings.metrics_bind.host, settings.metrics_bind.port, registry)
+    try:
+        listener = socket.create_server((settings.http_bind.host, settings.http_bind.port), backlog=128)
+        await metrics_server.start()
+    except OSError as error:
+        log.error("address is not usable", error=str(error))  # noqa: TRY400 - the text says it all
+        ledger.close()
+        return 1
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await server.listening.wait()
+        notifier.ready("serving")
+        log.info("ready", http_bind=str(settings.http_bind))
+        # Fed from the loop that serves: a blocked loop stops feeding, an idle one does not.
+        while not serving.done() and not await shutdown.sleep(notifier.feed_interval or _IDLE_FEED_INTERVAL):
+            notifier.watchdog()
+        notifier.stopping()
+        server.should_exit = True
+        await serving
+    finally:
+        await metrics_server.stop()
+        ledger.close()
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the simulator; exit status 78 for settings that are wrong."""
+    parser = argparse.ArgumentParser(prog="cpq-oms-simulator", description=__doc__)
+    parser.add_argument("--check-config", action="store_true", help="validate the settings and exit 0 or 78")
+    arguments = parser.parse_args(argv)
+    environ = reader.take_environment()
+    if arguments.check_config:
+        return reader.check(SimulatorSettings, environ)
+    status = reader.check(SimulatorSettings, environ)
+    if status:
+        return status
+    settings = reader.read(SimulatorSettings, environ, reader.credentials_directory(environ))
+    configure(settings.log_level, "simulator", installed_release().release_id, settings.app_instance_id)
+    return asyncio.run(serve(settings, Notifier.from_environ(environ)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,26 @@
+"""Settings of cpq-oms-simulator."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.settings.reader import Credential
+from app.settings.shared import AddressValue, HttpUrl, UnitSettings
+
+
+class SimulatorSettings(UnitSettings):
+    """Where the simulator serves, whose tokens it issues, and the secrets its callers must know.
+
+    `state_directory` is systemd's STATE_DIRECTORY: the issuer's key and the ledger live there.
+    """
+
+    http_bind: AddressValue
+    issuer_url: HttpUrl
+    auth_audience: Annotated[str, Field(min_length=1)]
+    state_directory: Annotated[str, Field(pattern="^/")]
+    issuer_client_secret: Credential
+    inventory_token: Credential
+    provisioning_token: Credential
+    billing_token: Credential
