@@ -1,4 +1,5 @@
 SET lock_timeout = '4s';
 DROP FUNCTION cpq.current_tenant();
 DROP TABLE cpq.tenant;
+DROP TABLE cpq.migration_ledger;
 DROP SCHEMA cpq;

@@ -1,8 +1,17 @@
--- Tenants, and the one function every row-level policy asks for the transaction's tenant.
+-- The ledger of migrations, tenants, and the one function every row-level policy asks for the transaction's tenant.
 SET lock_timeout = '4s';
 SET statement_timeout = '5s';
 
 CREATE SCHEMA IF NOT EXISTS cpq;
+
+-- Which file was applied with which content: an edited file is refused. First of all tables, so that each migration,
+-- this one included, enters itself in its own transaction.
+CREATE TABLE cpq.migration_ledger (
+    migration text PRIMARY KEY,
+    content_sha256 text NOT NULL,
+    release_id text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
 
 CREATE TABLE cpq.tenant (
     tenant_id text PRIMARY KEY CHECK (tenant_id ~ '^[a-z][a-z0-9-]{1,62}$'),

@@ -1,5 +1,4 @@
 SET lock_timeout = '4s';
-DROP TABLE cpq.migration_ledger;
 DROP TABLE cpq.admin_run;
 DROP TABLE cpq.release_step;
 DROP TABLE cpq.release_run;

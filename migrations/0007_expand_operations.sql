@@ -69,10 +69,3 @@ CREATE TABLE cpq.admin_run (
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
-
-CREATE TABLE cpq.migration_ledger (
-    migration text PRIMARY KEY,
-    content_sha256 text NOT NULL,
-    release_id text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT now()
-);
