@@ -83,11 +83,15 @@ class QuoteRepository(Protocol):
         ...
 
     async def save(self, quote: Quote, *, expected_version: int) -> None:
-        """Replace a quote and its price steps.
+        """Store a quote's new state; prices have `replace_prices`.
 
         Raises:
             ConcurrentChange: the stored version is no longer `expected_version`.
         """
+        ...
+
+    async def replace_prices(self, quote: Quote) -> None:
+        """Store the items' totals and price steps in place of earlier ones."""
         ...
 
 
@@ -116,10 +120,6 @@ class OrderRepository(Protocol):
         Raises:
             ConcurrentChange: the stored version is no longer `expected_version`.
         """
-        ...
-
-    async def transitions(self, order_id: OrderId) -> list[OrderTransition]:
-        """The order's history, oldest first."""
         ...
 
 
