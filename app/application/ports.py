@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol, TypeAlias
 from uuid import UUID
 
 from app.domain.catalog import ProductOffering
-from app.domain.fulfillment import FulfillmentTask, WorkflowRequest
+from app.domain.external_calls import ExternalCallAttempt
+from app.domain.fulfillment import FalloutCase, FulfillmentTask, WorkflowReference, WorkflowRequest
 from app.domain.order import Order, OrderTransition
 from app.domain.quote import Quote
 from app.domain.values import Actor, OfferingId, OrderId, QuoteId, TenantId
@@ -187,10 +188,38 @@ class OutboxStore(Protocol):
 
 
 class FulfillmentRepository(Protocol):
-    """Fulfillment tasks of the transaction's tenant."""
+    """Fulfillment tasks, calls to external systems and fallout cases of the transaction's tenant."""
 
     async def add(self, tasks: Sequence[FulfillmentTask]) -> None:
         """Store an order's tasks."""
+        ...
+
+    async def tasks(self, order_id: OrderId) -> list[FulfillmentTask]:
+        """The order's tasks, held until the transaction ends; hold the order first."""
+        ...
+
+    async def save(self, task: FulfillmentTask) -> None:
+        """Store a task's new state."""
+        ...
+
+    async def last_attempt(self, order_id: OrderId, step: str) -> ExternalCallAttempt | None:
+        """The newest call of a step, or None before the first."""
+        ...
+
+    async def add_attempt(self, attempt: ExternalCallAttempt) -> None:
+        """Store a call that is about to go out.
+
+        Raises:
+            ConcurrentChange: another run of the step prepared a call at the same moment.
+        """
+        ...
+
+    async def save_attempt(self, attempt: ExternalCallAttempt) -> None:
+        """Store what became of a call."""
+        ...
+
+    async def open_fallout(self, case: FalloutCase) -> bool:
+        """Open a case for a person; False when one is open for the step already."""
         ...
 
 
@@ -198,7 +227,181 @@ class WorkflowReferenceRepository(Protocol):
     """Which process instance drives which order, for the transaction's tenant."""
 
     async def request(self, request: WorkflowRequest) -> None:
-        """Store a pending reference that the starter turns into exactly one process instance."""
+        """Store a pending reference that the starter turns into exactly one process instance; wakes it on commit."""
+        ...
+
+    async def claim(self, order_id: OrderId, lease: timedelta) -> ClaimedStart | None:
+        """Take a due reference for one start attempt and push its next attempt `lease` ahead.
+
+        None when it is not due: started meanwhile, or claimed by another starter. A starter that dies after its claim
+        costs the order the lease and no more.
+        """
+        ...
+
+    async def postpone(self, order_id: OrderId, delay: timedelta, error: str) -> None:
+        """Try a pending reference again after `delay`."""
+        ...
+
+    async def get(self, order_id: OrderId) -> WorkflowReference | None:
+        """Read a reference, held until the transaction ends."""
+        ...
+
+    async def save(self, reference: WorkflowReference) -> None:
+        """Store a reference's new state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedStart:
+    """A reference claimed for one start attempt, and whether the engine was ever given its process."""
+
+    reference: WorkflowReference
+    is_process_deployed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DueStart:
+    """A pending reference whose time has come."""
+
+    order_id: OrderId
+    tenant_id: TenantId
+
+
+class StartQueue(Protocol):
+    """Due references of all tenants: their names only, the orders stay behind each tenant's wall."""
+
+    async def due(self, limit: int) -> list[DueStart]:
+        """The references that have waited longest.
+
+        Raises:
+            StoreUnavailable: the database cannot be asked now.
+        """
+        ...
+
+
+class FeatureFlags(Protocol):
+    """Switches set at run time."""
+
+    async def is_enabled(self, flag: str) -> bool:
+        """The flag's value in this environment, or its declared default.
+
+        Raises:
+            StoreUnavailable: the database cannot be asked now.
+        """
+        ...
+
+
+class EngineUnavailable(Exception):  # noqa: N818 (a condition that passes, not a defect)
+    """The workflow engine did not answer, or asked for less load. Whether it acted is not known."""
+
+
+class EngineRefused(Exception):  # noqa: N818 (an answer, not a defect)
+    """The workflow engine answered that the command is wrong; repeating it will not help by itself."""
+
+
+class WorkflowEngine(Protocol):
+    """The engine that runs processes."""
+
+    async def start(
+        self, process_id: str, *, correlation_key: str, message_id: str, variables: Mapping[str, Any]
+    ) -> bool:
+        """Publish the start message of a process; False when this message id had arrived before.
+
+        Raises:
+            EngineUnavailable: repeat with the same message id, as often as it takes.
+            EngineRefused: the message itself is wrong.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallDone:
+    """The external system did the work, now or under the same key before."""
+
+    reference: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """The external system understood and will not do it; nothing was done."""
+
+    error: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallNotDone:
+    """Nothing was done, and a later call may succeed."""
+
+    error: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallUnknown:
+    """The call went out and no answer can be relied on: only a query can tell."""
+
+    error: str
+    status: int | None = None
+
+
+CallOutcome: TypeAlias = CallDone | CallRefused | CallNotDone | CallUnknown
+
+
+class ExternalSystem(Protocol):
+    """One external system. Failures are outcomes, never exceptions: each says what is known of the effect."""
+
+    async def call(self, idempotency_key: str, request: Mapping[str, Any]) -> CallOutcome:
+        """Ask for the work; the same key has one effect, however often it is called."""
+        ...
+
+    async def find(self, idempotency_key: str) -> CallDone | CallNotDone | CallUnknown:
+        """Ask what was done under a key: done, certainly not done, or still unknown."""
+        ...
+
+
+class OrderObserver(Protocol):
+    """Is told what became of orders and calls, after the commit: metrics, never decisions."""
+
+    def reached(self, state: str) -> None:
+        """An order reached a state."""
+        ...
+
+
+class CallObserver(Protocol):
+    """Is told of calls to external systems: metrics, never decisions."""
+
+    def call(self, system: str, outcome: Literal["done", "refused", "not_done", "unknown"]) -> None:
+        """A call was answered, or was not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRegistration:
+    """A worker process that lives: what it serves and from which release."""
+
+    instance_id: str
+    worker_group: str
+    job_types: Sequence[str]
+    variables_schema_version: int
+    release_id: str
+    started_at: datetime
+
+
+class WorkerRegistrations(Protocol):
+    """Live workers, for the release's check that every job type is served."""
+
+    async def announce(self, registration: WorkerRegistration) -> None:
+        """Write the registration, or its next heartbeat; a former one of the same instance is replaced.
+
+        Raises:
+            StoreUnavailable: the database cannot be asked now.
+        """
+        ...
+
+    async def remove(self, registration: WorkerRegistration) -> None:
+        """Take the registration away, unless the instance has been started anew since."""
         ...
 
 

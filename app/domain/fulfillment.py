@@ -1,11 +1,15 @@
-"""What an order needs done outside: one task per step, and the reference to the process that drives them."""
+"""What an order needs done outside: one task per step, the process that drives them, and what becomes of a bad one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
+from app.domain.order import Order
 from app.domain.values import OrderId, TenantId
 
 
@@ -16,12 +20,17 @@ class TaskState(StrEnum):
     IN_PROGRESS = "inProgress"
     COMPLETED = "completed"
     FAILED = "failed"
+    """Refused for good before the order had any effect outside: the order failed with it."""
     FALLOUT = "fallout"
+    """Waits for a person; the order stays in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class FulfillmentTask:
-    """One step of an order; `step` is the job type that performs it."""
+    """One step of an order; `step` is the job type that performs it.
+
+    `run_count` counts the runs begun, crashed ones included: the workflow engine does not count those.
+    """
 
     order_id: OrderId
     tenant_id: TenantId
@@ -31,6 +40,45 @@ class FulfillmentTask:
     run_count: int = 0
     external_reference: str | None = None
     last_error: str | None = None
+
+    def begin(self, now: datetime) -> FulfillmentTask:
+        """Count one more run."""
+        return replace(self, state=TaskState.IN_PROGRESS, run_count=self.run_count + 1, updated_at=now)
+
+    def complete(self, external_reference: str | None, now: datetime) -> FulfillmentTask:
+        """Note that the step is done and what the external system calls it."""
+        return replace(
+            self,
+            state=TaskState.COMPLETED,
+            external_reference=external_reference,
+            last_error=None,
+            updated_at=now,
+        )
+
+    def note_error(self, error: str, now: datetime) -> FulfillmentTask:
+        """Keep a run's error; the step will be tried again."""
+        return replace(self, last_error=error, updated_at=now)
+
+    def fail(self, error: str, now: datetime) -> FulfillmentTask:
+        """Note that the step was refused for good and failed the order."""
+        return replace(self, state=TaskState.FAILED, last_error=error, updated_at=now)
+
+    def fall_out(self, error: str, now: datetime) -> FulfillmentTask:
+        """Set the step aside for a person."""
+        return replace(self, state=TaskState.FALLOUT, last_error=error, updated_at=now)
+
+
+@dataclass(frozen=True, slots=True)
+class FalloutCase:
+    """A step that a person must look at. One is open per order and step at most."""
+
+    fallout_id: UUID
+    tenant_id: TenantId
+    order_id: OrderId
+    step: str
+    error_code: str
+    detail: str
+    opened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +98,73 @@ class WorkflowRequest:
     def message_id(self) -> str:
         """The engine's deduplication key."""
         return f"{self.order_id}:{self.process_id}"
+
+
+class WorkflowState(StrEnum):
+    """Where an order's process stands, as far as this side knows."""
+
+    PENDING = "pending"
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowReference:
+    """Which process instance drives an order: at most one, for ever."""
+
+    order_id: OrderId
+    tenant_id: TenantId
+    process_id: str
+    variables_schema_version: int
+    message_id: str
+    state: WorkflowState
+    start_attempts: int
+    process_instance_key: int | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    def start(self, now: datetime) -> WorkflowReference:
+        """Note that the engine has the start message; later states stay."""
+        if self.state is not WorkflowState.PENDING:
+            return self
+        return replace(self, state=WorkflowState.STARTED, started_at=now)
+
+    def belongs_to(self, process_instance_key: int) -> bool:
+        """Whether this instance may act on the order: the first that shows up, and from then on only that one."""
+        return self.process_instance_key in {None, process_instance_key}
+
+    def attach(self, process_instance_key: int, now: datetime) -> WorkflowReference:
+        """Note the instance that showed up; its job also proves that the start arrived."""
+        return replace(self.start(now), process_instance_key=process_instance_key)
+
+    def finish(self, state: WorkflowState, now: datetime) -> WorkflowReference:
+        """Note that the process has nothing left to do for the order."""
+        return replace(self, state=state, finished_at=now)
+
+
+def order_hash(order: Order) -> str:
+    """SHA-256 over what was ordered, at what price: it never changes after acceptance, whatever the order's state."""
+    content = {
+        "orderId": str(order.order_id),
+        "tenantId": order.tenant_id,
+        "quoteId": str(order.quote_id),
+        "customerId": order.customer_id,
+        "currency": order.currency,
+        "catalogVersion": order.catalog_version,
+        "totalOneTime": str(order.total_one_time),
+        "totalRecurring": str(order.total_recurring),
+        "items": [
+            {
+                "itemNo": item.item_no,
+                "action": item.action,
+                "offeringId": item.offering_id,
+                "quantity": item.quantity,
+                "serviceSpecification": item.service_specification,
+                "totalOneTime": str(item.total_one_time),
+                "totalRecurring": str(item.total_recurring),
+            }
+            for item in order.items
+        ],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
