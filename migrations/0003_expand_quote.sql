@@ -1,5 +1,6 @@
 -- depends: 0002_expand_catalog
 -- Quotes (TMF648 states), their items, and the price waterfall: one row per step with its reason.
+-- Amounts are numeric without a scale: a total keeps its currency's own decimals (0 for JPY, 3 for KWD), a step all of its own.
 SET lock_timeout = '4s';
 SET statement_timeout = '5s';
 
@@ -15,8 +16,8 @@ CREATE TABLE cpq.quote (
     catalog_version integer NOT NULL,
     valid_until timestamptz NOT NULL,
     priced_at timestamptz,
-    total_one_time numeric(18, 2),
-    total_recurring numeric(18, 2),
+    total_one_time numeric CHECK (total_one_time >= 0 AND total_one_time < 1e15),
+    total_recurring numeric CHECK (total_recurring >= 0 AND total_recurring < 1e15),
     created_by text NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
@@ -30,8 +31,8 @@ CREATE TABLE cpq.quote_item (
     action text NOT NULL CHECK (action IN ('add', 'modify', 'delete', 'noChange')),
     offering_id text NOT NULL,
     quantity integer NOT NULL CHECK (quantity > 0),
-    total_one_time numeric(18, 2),
-    total_recurring numeric(18, 2),
+    total_one_time numeric CHECK (total_one_time >= 0 AND total_one_time < 1e15),
+    total_recurring numeric CHECK (total_recurring >= 0 AND total_recurring < 1e15),
     PRIMARY KEY (quote_id, item_no)
 );
 
@@ -43,8 +44,8 @@ CREATE TABLE cpq.quote_price_step (
     step_no integer NOT NULL CHECK (step_no > 0),
     step text NOT NULL CHECK (step IN ('list', 'quantity', 'tierDiscount', 'rounding')),
     reason text NOT NULL,
-    amount_before numeric(24, 8) NOT NULL,
-    amount_after numeric(24, 8) NOT NULL,
+    amount_before numeric NOT NULL,
+    amount_after numeric NOT NULL,
     PRIMARY KEY (quote_id, item_no, price_type, step_no),
     FOREIGN KEY (quote_id, item_no) REFERENCES cpq.quote_item
 );

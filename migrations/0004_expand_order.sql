@@ -17,8 +17,8 @@ CREATE TABLE cpq.product_order (
     customer_id text NOT NULL,
     currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     catalog_version integer NOT NULL,
-    total_one_time numeric(18, 2) NOT NULL,
-    total_recurring numeric(18, 2) NOT NULL,
+    total_one_time numeric NOT NULL CHECK (total_one_time >= 0 AND total_one_time < 1e15),
+    total_recurring numeric NOT NULL CHECK (total_recurring >= 0 AND total_recurring < 1e15),
     created_by text NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL
@@ -32,8 +32,8 @@ CREATE TABLE cpq.order_item (
     offering_id text NOT NULL,
     quantity integer NOT NULL CHECK (quantity > 0),
     service_specification text NOT NULL,
-    total_one_time numeric(18, 2) NOT NULL,
-    total_recurring numeric(18, 2) NOT NULL,
+    total_one_time numeric NOT NULL CHECK (total_one_time >= 0 AND total_one_time < 1e15),
+    total_recurring numeric NOT NULL CHECK (total_recurring >= 0 AND total_recurring < 1e15),
     PRIMARY KEY (order_id, item_no)
 );
 

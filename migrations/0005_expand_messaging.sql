@@ -14,7 +14,7 @@ CREATE TABLE cpq.outbox_event (
     partition_key text NOT NULL,
     payload text NOT NULL,
     traceparent text,
-    shard smallint NOT NULL CHECK (shard >= 0 AND shard < 16),
+    shard integer NOT NULL CHECK (shard >= 0 AND shard < 16),
     state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'published', 'parked')),
     attempts integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT now(),
@@ -30,7 +30,7 @@ CREATE INDEX outbox_event_unpublished ON cpq.outbox_event (shard, aggregate_id, 
 WHERE state <> 'published';
 
 CREATE TABLE cpq.relay_shard_lease (
-    shard smallint PRIMARY KEY CHECK (shard >= 0 AND shard < 16),
+    shard integer PRIMARY KEY CHECK (shard >= 0 AND shard < 16),
     owner text,
     fence bigint NOT NULL DEFAULT 0,
     expires_at timestamptz NOT NULL DEFAULT now()
@@ -65,8 +65,8 @@ CREATE TABLE cpq.order_projection (
     state text NOT NULL,
     applied_seq bigint NOT NULL,
     currency text,
-    total_one_time numeric(18, 2),
-    total_recurring numeric(18, 2),
+    total_one_time numeric,
+    total_recurring numeric,
     updated_at timestamptz NOT NULL
 );
 CREATE INDEX order_projection_by_tenant ON cpq.order_projection (tenant_id, updated_at DESC);

@@ -1,5 +1,6 @@
 -- depends: 0007_expand_operations
--- Every tenant table shows a component only the transaction's tenant. The roles exist before: the postgresql role makes them.
+-- Every tenant table shows a component only the transaction's tenant, which a sub-select asks for once per statement.
+-- The roles exist before: the postgresql role makes them.
 SET lock_timeout = '4s';
 SET statement_timeout = '5s';
 
@@ -18,7 +19,8 @@ BEGIN
         EXECUTE format('ALTER TABLE cpq.%I FORCE ROW LEVEL SECURITY', table_name);
         EXECUTE format(
             'CREATE POLICY tenant_wall ON cpq.%I TO cpq_api, cpq_worker, cpq_consumer '
-            'USING (tenant_id = cpq.current_tenant()) WITH CHECK (tenant_id = cpq.current_tenant())', table_name
+            'USING (tenant_id = (SELECT cpq.current_tenant())) '
+            'WITH CHECK (tenant_id = (SELECT cpq.current_tenant()))', table_name
         );
         -- The audited cross-tenant policy: admin commands write an admin_run row before they touch anything.
         EXECUTE format('CREATE POLICY admin_all ON cpq.%I TO cpq_admin USING (true) WITH CHECK (true)', table_name);
