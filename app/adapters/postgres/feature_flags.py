@@ -1,24 +1,48 @@
-"""Feature flags in PostgreSQL."""
+"""Declared flags exist with their defaults; a value an operator has set is never overridden, an unknown flag is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.adapters.postgres.pool import Pool
-from app.adapters.postgres.unit_of_work import translated_errors
+from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.sql import NamedBlocks
+from app.contracts.loader import FeatureFlag
 
-_VALUE = "SELECT enabled FROM cpq.feature_flag WHERE flag = %(flag)s"
+_SQL = NamedBlocks("feature_flags")
 
 
-class PostgresFeatureFlags:
-    """See `app.application.ports.FeatureFlags`; `defaults` are the contract's."""
+class UnknownFlagError(Exception):
+    """The database has flags that the contract does not declare; the message names them."""
 
-    def __init__(self, pool: Pool, defaults: Mapping[str, bool]) -> None:
-        self._pool = pool
-        self._defaults = defaults
 
-    async def is_enabled(self, flag: str) -> bool:
-        with translated_errors():
-            async with self._pool.connection() as connection:
-                row = await (await connection.execute(_VALUE, {"flag": flag})).fetchone()
-        return self._defaults[flag] if row is None else bool(row["enabled"])
+class FeatureFlags:
+    """Rows of cpq.feature_flag."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def values(self) -> dict[str, bool]:
+        """Every flag of the environment."""
+        rows = await (await self._connection.execute(_SQL["all"])).fetchall()
+        return {row["flag"]: row["enabled"] for row in rows}
+
+    async def missing(self, declared: Mapping[str, FeatureFlag]) -> list[str]:
+        """Declared flags that the environment does not have yet.
+
+        Raises:
+            UnknownFlagError: it has one that is not declared.
+        """
+        present = await self.values()
+        unknown = sorted(present.keys() - declared.keys())
+        if unknown:
+            raise UnknownFlagError(
+                f"not declared in feature_flags.yml: {', '.join(unknown)}; declare it, or delete its row if nothing reads it"
+            )
+        return sorted(declared.keys() - present.keys())
+
+    async def insert(self, declared: Mapping[str, FeatureFlag], flags: list[str], updated_by: str) -> None:
+        """Insert flags with their defaults."""
+        async with self._connection.transaction():
+            for flag in flags:
+                values = {"flag": flag, "enabled": declared[flag].default, "updated_by": updated_by}
+                await self._connection.execute(_SQL["insert"], values)

@@ -1,0 +1,42 @@
+"""One connection for one operator's command: opened, used, closed. Units that keep running use the pool instead."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import psycopg
+
+from app.adapters.postgres.pool import Connection, connection_parameters
+
+
+class DatabaseUnreachableError(Exception):
+    """PostgreSQL did not accept the connection; the message is the server's or the network's own."""
+
+
+@asynccontextmanager
+async def open_session(
+    url: str, password: str, application_name: str, statement_timeout: timedelta
+) -> AsyncIterator[Connection]:
+    """Connect; each statement is its own transaction unless the caller opens one.
+
+    Raises:
+        DatabaseUnreachableError: no connection in time, or credentials refused.
+    """
+    parameters = connection_parameters(
+        url, password, application_name=application_name, statement_timeout=statement_timeout
+    )
+    try:
+        connection: Connection = await psycopg.AsyncConnection.connect(**parameters)
+    except psycopg.OperationalError as error:
+        raise DatabaseUnreachableError(str(error).strip().splitlines()[0]) from error
+    async with connection:
+        yield connection
+
+
+async def has_table(connection: Connection, table: str) -> bool:
+    """Tell whether the schema already has the table: before the first migration it has none."""
+    cursor = await connection.execute("SELECT to_regclass(%s) IS NOT NULL AS there", (f"cpq.{table}",))
+    row = await cursor.fetchone()
+    return bool(row and row["there"])
