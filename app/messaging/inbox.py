@@ -1,0 +1,116 @@
+"""What a consumer reads and how it remembers: records, positions, and the inbox that makes a repetition harmless.
+
+PostgreSQL owns the position. A group's next offset is written in the transaction of the effects; what Kafka remembers
+is advice for tools that watch lag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """One partition of one topic."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.number}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as it came from Kafka."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InboxEntry:
+    """An event that a group has seen, and where."""
+
+    event_id: UUID
+    partition: Partition
+    offset: int
+
+
+class PositionMoved(Exception):  # noqa: N818 (somebody moved it on purpose; nothing is broken)
+    """The stored position is not where this consumer believed to be: another consumer or an operator moved it."""
+
+    def __init__(self, partition: Partition, actual: int | None) -> None:
+        super().__init__(f"{partition}: the stored position is {actual}")
+        self.partition = partition
+        self.actual = actual
+
+
+class PositionLost(Exception):  # noqa: N818 (a state of the log, which this process must not repair by jumping)
+    """Kafka no longer has, or does not yet have, the offsets the group must read next."""
+
+    def __init__(self, partitions: Mapping[Partition, int]) -> None:
+        super().__init__(", ".join(f"{partition}@{offset}" for partition, offset in sorted(partitions.items())))
+        self.partitions = partitions
+
+
+class Inbox(Protocol):
+    """The events that a group has handled, for the transaction's tenant."""
+
+    async def add(self, entries: Sequence[InboxEntry]) -> set[UUID]:
+        """Remember events and return those not seen before; a repetition is left out, not an error."""
+        ...
+
+
+class Positions(Protocol):
+    """The next offset per partition of a group, in the same transaction as the effects."""
+
+    async def advance(self, partition: Partition, expected: int | None, following: int) -> None:
+        """Move from `expected`, None where nothing is stored yet, to `following`.
+
+        Raises:
+            PositionMoved: the stored position is another one; nothing may be committed.
+        """
+        ...
+
+
+class EventSource(Protocol):
+    """Records of one group's partitions. Every method raises `Unavailable` when the broker cannot be asked."""
+
+    async def poll(self, patience: float) -> Mapping[Partition, Sequence[Record]]:
+        """Return records by partition, in offset order, waiting up to `patience` seconds for the first.
+
+        Raises:
+            PositionLost: positions are out of the log; these partitions are paused, the others go on.
+        """
+        ...
+
+    async def seek(self, positions: Mapping[Partition, int | None]) -> None:
+        """Continue from these offsets, None meaning the oldest there is; partitions no longer assigned are ignored."""
+        ...
+
+    async def pause(self, partition: Partition) -> None:
+        """Hand out no records of the partition until `resume`."""
+        ...
+
+    async def resume(self, partition: Partition) -> None:
+        """Hand out records of the partition again."""
+        ...
+
+    async def report(self, positions: Mapping[Partition, int]) -> None:
+        """Tell Kafka the positions, for those who watch from there; a failure to do so is not one of ours."""
+        ...
+
+    async def lag(self, *, within: float) -> int:
+        """Return the records between the positions and the ends of the assigned partitions."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the broker."""
+        ...

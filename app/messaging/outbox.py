@@ -1,0 +1,127 @@
+"""The outbox as the relay knows it: shards held by lease, events claimed, outcomes settled. Payloads stay opaque.
+
+Order is per aggregate and never global. A claim hands out at most one event per aggregate, the lowest unpublished one;
+the next is claimed only after its predecessor is marked published. So neither a partial failure nor a transaction that
+commits late can put a later event before an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from app.messaging.envelope import Envelope
+
+Leases = Mapping[int, int]
+"""Held shards with the fence each was acquired at; a higher fence in the store means that somebody else took over."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEvent:
+    """A claimed event and how often publishing it has failed so far."""
+
+    envelope: Envelope
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Kafka acknowledged the event; position None where the broker recognised a repetition and did not say."""
+
+    partition: int
+    offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The event cannot be published as it is, now or later: it is parked, and its aggregate waits behind it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undelivered:
+    """Kafka did not take this event now, though it may have taken others."""
+
+    reason: str
+
+
+Delivery = Published | Rejected | Undelivered
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What to write about one claimed event; `retry_after` counts for an undelivered one only."""
+
+    event_id: UUID
+    shard: int
+    delivery: Delivery
+    retry_after: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many events were written as what; `fenced` ones were not, because their shard has another owner now."""
+
+    published: int = 0
+    parked: int = 0
+    deferred: int = 0
+    fenced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The whole outbox, whoever holds its shards."""
+
+    events: int
+    oldest_age_seconds: float
+    parked_aggregates: int
+
+
+class RelayStore(Protocol):
+    """The outbox table and the leases on its shards. Every method raises `Unavailable` when the store cannot be asked."""
+
+    async def take_over(self) -> Leases:
+        """Re-acquire, with new fences, what an earlier process of this same instance still holds."""
+        ...
+
+    async def hold(self, leases: Leases, duration: timedelta) -> Leases:
+        """Extend the leases still ours, acquire those that lapsed or were released, and return all that are held now."""
+        ...
+
+    async def release(self, leases: Leases) -> None:
+        """Give up leases still ours, so that another relay need not wait for them to lapse."""
+        ...
+
+    async def claim(self, shards: Sequence[int], limit: int) -> list[PendingEvent]:
+        """Return due events of these shards, at most one per aggregate; earlier named shards are served first."""
+        ...
+
+    async def settle(self, leases: Leases, settlements: Sequence[Settlement]) -> Settled:
+        """Write all outcomes in one transaction, skipping shards whose fence has moved on."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """Measure what is not published."""
+        ...
+
+
+class EventPublisher(Protocol):
+    """The way to the topics."""
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> list[Delivery]:
+        """Send events and wait for the broker's word on each; outcomes are in the order of the arguments.
+
+        Returns within a bounded time, after which nothing of this call is sent any more.
+
+        Raises:
+            Unavailable: no event was acknowledged, for reasons that are none of the events' own.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Disconnect."""
+        ...
