@@ -7,9 +7,9 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.operator_session import has_table
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 
 _SQL = NamedBlocks("admin_runs")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 from app.domain.catalog import PriceAdjustmentTier, PriceType, ProductOffering, ProductOfferingPrice, RecurringPeriod
 from app.domain.values import OfferingId, TenantId
 

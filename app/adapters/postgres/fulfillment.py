@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from psycopg.errors import UniqueViolation
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 from app.application.ports import ConcurrentChange
 from app.domain.external_calls import AttemptState, ExternalCallAttempt
 from app.domain.fulfillment import FalloutCase, FulfillmentTask, TaskState

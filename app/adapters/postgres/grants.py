@@ -13,8 +13,8 @@ from typing import Literal, LiteralString
 from psycopg import sql
 from psycopg.rows import DictRow
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 from app.contracts.loader import RoleGrants
 
 _SQL = NamedBlocks("grants")

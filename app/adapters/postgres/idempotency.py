@@ -6,8 +6,8 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 from app.application.ports import ConcurrentChange, StoredResponse
 from app.domain.values import TenantId
 

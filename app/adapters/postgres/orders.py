@@ -6,8 +6,8 @@ from typing import Any
 
 from psycopg.errors import UniqueViolation
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 from app.application.ports import ConcurrentChange
 from app.domain.order import Order, OrderItem, OrderState, OrderTransition
 from app.domain.quote import ItemAction

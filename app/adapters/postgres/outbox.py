@@ -15,8 +15,8 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import PoolTimeout
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection, Pool
-from app.adapters.postgres.sql import NamedBlocks
 from app.messaging.envelope import Envelope
 from app.messaging.outbox import Backlog, Leases, PendingEvent, Published, Rejected, Settled, Settlement, Undelivered
 from app.messaging.retry import Backoff, Unavailable

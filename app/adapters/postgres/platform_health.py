@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.operator_session import has_table
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 
 _SQL = NamedBlocks("platform_health")
 

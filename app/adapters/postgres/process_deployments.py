@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.operator_session import has_table
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 
 _SQL = NamedBlocks("process_deployments")
 

@@ -11,9 +11,9 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.operator_session import has_table
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 from app.application.release_run import Holder, RunningRelease, takeover
 
 _SQL = NamedBlocks("release_journal")

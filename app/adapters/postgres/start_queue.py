@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Pool
-from app.adapters.postgres.sql import NamedBlocks
 from app.adapters.postgres.unit_of_work import translated_errors
 from app.application.ports import DueStart
 from app.runtime.logging import get_logger

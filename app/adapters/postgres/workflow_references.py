@@ -7,8 +7,8 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.sql import NamedBlocks
 from app.application.ports import ClaimedStart
 from app.domain.fulfillment import WorkflowReference, WorkflowRequest, WorkflowState
 from app.domain.values import OrderId
