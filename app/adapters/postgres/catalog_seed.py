@@ -1,0 +1,61 @@
+"""Publishes a declared catalog as version 1 of its tenants: whole or not at all, never over another content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.sql import NamedBlocks
+
+_SQL = NamedBlocks("catalog_seed")
+
+
+class CatalogRefusedError(Exception):
+    """A tenant has a published catalog of other content; the message names it. Published versions are immutable."""
+
+
+def content_sha256(tenant: Mapping[str, Any]) -> str:
+    """The hash of a tenant's offerings, whatever the layout of the file they came from."""
+    return hashlib.sha256(json.dumps(tenant["offerings"], sort_keys=True).encode()).hexdigest()
+
+
+async def seed(connection: Connection, tenants: Sequence[Mapping[str, Any]], published_by: str) -> list[str]:
+    """Publish what is not there and return the tenants it was published for.
+
+    Raises:
+        CatalogRefusedError: a tenant sells something else already; nothing was changed.
+    """
+    published: list[str] = []
+    async with connection.transaction():
+        for tenant in tenants:
+            sha = content_sha256(tenant)
+            cursor = await connection.execute(_SQL["active_version"], {"tenant_id": tenant["tenant_id"]})
+            active = await cursor.fetchone()
+            if active is None:
+                await _publish(connection, tenant, sha, published_by)
+                published.append(tenant["tenant_id"])
+            elif active["catalog_version"] == 1 and active["content_sha256"] != sha:
+                raise CatalogRefusedError(
+                    f"{tenant['tenant_id']} has another catalog version 1: a published version never changes, publish a new one"
+                )
+    return published
+
+
+async def _publish(connection: Connection, tenant: Mapping[str, Any], sha: str, published_by: str) -> None:
+    identity = {"tenant_id": tenant["tenant_id"]}
+    names = {"display_name": tenant["display_name"], "default_currency": tenant["default_currency"]}
+    await connection.execute(_SQL["tenant"], identity | names)
+    await connection.execute(_SQL["insert_version"], identity | {"content_sha256": sha, "published_by": published_by})
+    for offering in tenant["offerings"]:
+        place = identity | {"offering_id": offering["offering_id"]}
+        attributes = {key: offering[key] for key in ("name", "product_line", "service_specification")}
+        await connection.execute(
+            _SQL["insert_offering"], place | attributes | {"is_sellable": offering.get("is_sellable", True)}
+        )
+        for price in offering["prices"]:
+            await connection.execute(_SQL["insert_price"], {"recurring_period": None} | price | place)
+        for tier in offering.get("tiers", ()):
+            await connection.execute(_SQL["insert_tier"], dict(tier) | place)

@@ -1,0 +1,104 @@
+"""Reads the bundle's BPMN files and their registry: which job types each process emits, and what a worker must know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import yaml
+
+_BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
+_ZEEBE = "{http://camunda.org/schema/zeebe/1.0}"
+
+
+class ProcessFilesError(Exception):
+    """BPMN files and registry disagree or cannot be read; `problems` has a line for each."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+@dataclass(frozen=True)
+class ProcessDefinition:
+    """One executable process of the bundle."""
+
+    process_id: str
+    file: Path
+    content: bytes
+    job_types: tuple[str, ...]
+    variables_schema_version: int
+    oldest_compatible_worker: str
+
+    @property
+    def content_sha256(self) -> str:
+        """The hash that tells whether the engine has this very content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def read_definitions(directory: Path) -> list[ProcessDefinition]:
+    """Read every process that registry.yml names.
+
+    Raises:
+        ProcessFilesError: a file is missing, malformed or not registered, or emits other job types than registered.
+    """
+    registry: Mapping[str, Mapping[str, Any]] = yaml.safe_load((directory / "registry.yml").read_text())["processes"]
+    definitions: list[ProcessDefinition] = []
+    problems: list[str] = []
+    for process_id, entry in sorted(registry.items()):
+        path = directory / entry["file"]
+        try:
+            content = path.read_bytes()
+            found_id, job_types = _parse(content)
+        except OSError as error:
+            problems.append(f"{path.name}: {error.strerror}")
+            continue
+        except (ET.ParseError, ValueError) as error:
+            problems.append(f"{path.name}: {error}")
+            continue
+        if found_id != process_id:
+            problems.append(f"{path.name}: its process is {found_id}, registered is {process_id}")
+        if set(job_types) != set(entry["job_types"]):
+            difference = ", ".join(sorted(set(job_types) ^ set(entry["job_types"])))
+            problems.append(f"{path.name}: its job types and those of registry.yml differ in {difference}")
+        definitions.append(
+            ProcessDefinition(
+                process_id=process_id,
+                file=path,
+                content=content,
+                job_types=job_types,
+                variables_schema_version=entry["variables_schema_version"],
+                oldest_compatible_worker=entry["oldest_compatible_worker"],
+            )
+        )
+    registered = {entry["file"] for entry in registry.values()}
+    problems += [
+        f"{path.name}: not in registry.yml" for path in sorted(directory.glob("*.bpmn")) if path.name not in registered
+    ]
+    if problems:
+        raise ProcessFilesError(problems)
+    return definitions
+
+
+def unserved(definitions: Iterable[ProcessDefinition], served: Iterable[str]) -> list[str]:
+    """Name every job type that none of `served` is, with the file that emits it."""
+    known = set(served)
+    return [
+        f"job type {job_type} of {definition.file.name} is served by no worker"
+        for definition in definitions
+        for job_type in definition.job_types
+        if job_type not in known
+    ]
+
+
+def _parse(content: bytes) -> tuple[str, tuple[str, ...]]:
+    root = ET.fromstring(content)  # noqa: S314 - a file of the bundle, hash-checked when it was installed
+    processes = [element for element in root.iter(f"{_BPMN}process") if element.get("isExecutable") == "true"]
+    if len(processes) != 1:
+        raise ValueError(f"expected one executable process, found {len(processes)}")
+    job_types = [element.get("type", "") for element in processes[0].iter(f"{_ZEEBE}taskDefinition")]
+    return processes[0].get("id", ""), tuple(dict.fromkeys(job_types))
