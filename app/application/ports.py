@@ -49,15 +49,7 @@ class CatalogRepository(Protocol):
 
 
 class CatalogCache(Protocol):
-    """A faster copy of catalog data. It may forget at any time and may be down: it then answers None, never an error."""
-
-    async def active_version(self, tenant_id: TenantId) -> int | None:
-        """The cached active version, at most 30 s old, or None."""
-        ...
-
-    async def put_active_version(self, tenant_id: TenantId, catalog_version: int) -> None:
-        """Remember the active version for 30 s."""
-        ...
+    """A faster copy of published offerings. It may forget at any time and may be down: it then knows none, without error."""
 
     async def offerings(
         self, tenant_id: TenantId, catalog_version: int, offering_ids: Sequence[OfferingId]
@@ -347,6 +339,7 @@ class CallUnknown:
 
 
 CallOutcome: TypeAlias = CallDone | CallRefused | CallNotDone | CallUnknown
+CallName: TypeAlias = Literal["done", "refused", "not_done", "unknown"]
 
 
 class ExternalSystem(Protocol):
@@ -372,7 +365,7 @@ class OrderObserver(Protocol):
 class CallObserver(Protocol):
     """Is told of calls to external systems: metrics, never decisions."""
 
-    def call(self, system: str, outcome: Literal["done", "refused", "not_done", "unknown"]) -> None:
+    def call(self, system: str, outcome: CallName) -> None:
         """A call was answered, or was not."""
         ...
 

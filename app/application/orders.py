@@ -1,0 +1,151 @@
+"""Commands on orders: convert an accepted quote, and the one way in which an order changes its state afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.application.idempotency import Executed, IdempotentRequest, Response, execute_once
+from app.application.offerings import OfferingReader
+from app.application.ports import AuditEntry, UnitOfWork, UnitOfWorkFactory
+from app.application.publication import Publication
+from app.application.quotes import get_for_change
+from app.domain.commands import ConvertQuote
+from app.domain.errors import QuoteAlreadyConverted
+from app.domain.fulfillment import FulfillmentTask, TaskState, WorkflowRequest
+from app.domain.order import Order, OrderChange, OrderState
+from app.domain.values import Actor, OrderId
+from app.runtime.clock import Clock
+from app.runtime.ids import Ids
+
+
+@dataclass(frozen=True, slots=True)
+class FulfillmentProcess:
+    """The process that a new order asks for: its id, its steps with an effect outside, its variables' version."""
+
+    process_id: str
+    steps: tuple[str, ...]
+    variables_schema_version: int
+
+
+class OrderRecorder:
+    """Writes what belongs to a change of an order: audit entry and event."""
+
+    def __init__(self, publication: Publication, ids: Ids) -> None:
+        self._publication = publication
+        self._ids = ids
+
+    async def record(
+        self, uow: UnitOfWork, actor: Actor, action: str, before: Order | None, change: OrderChange
+    ) -> None:
+        """Add audit entry and outbox event to the transaction that stores the change."""
+        await uow.audit.append(
+            AuditEntry(
+                audit_id=self._ids.new(),
+                actor=actor,
+                action=action,
+                target_type="order",
+                target_id=str(change.order.order_id),
+                occurred_at=change.transition.occurred_at,
+                reason=change.transition.reason,
+                before=_audited(before) if before else None,
+                after=_audited(change.order),
+            )
+        )
+        await uow.outbox.append([self._publication.of_order(change.event, actor.traceparent)])
+
+    async def advance(
+        self, uow: UnitOfWork, order: Order, to: OrderState, *, reason: str, actor: Actor, clock: Clock
+    ) -> Order:
+        """Move an order that this transaction holds to another state, with history, audit and event. Does not commit.
+
+        Raises:
+            OrderStateConflict: the transition is not allowed.
+            ConcurrentChange: the order was not held and somebody else was faster.
+        """
+        change = order.transition(to, reason=reason, actor=actor.principal, now=clock.now())
+        await uow.orders.save(change.order, change.transition, expected_version=order.version)
+        await self.record(uow, actor, f"order.{to}", order, change)
+        return change.order
+
+
+class OrderCommands:
+    """What clients can do about orders."""
+
+    def __init__(
+        self,
+        *,
+        open_unit_of_work: UnitOfWorkFactory,
+        offerings: OfferingReader,
+        recorder: OrderRecorder,
+        process: FulfillmentProcess,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._open_unit_of_work = open_unit_of_work
+        self._offerings = offerings
+        self._recorder = recorder
+        self._process = process
+        self._clock = clock
+        self._ids = ids
+
+    async def convert(
+        self,
+        command: ConvertQuote,
+        actor: Actor,
+        request: IdempotentRequest,
+        render: Callable[[Order], Response],
+    ) -> Executed:
+        """Turn an accepted quote into an order, once per quote and once per Idempotency-Key.
+
+        Order, items, transition, fulfillment tasks, pending workflow reference, audit entry, event and idempotency
+        record commit together or not at all. The workflow engine is not asked: with it down, orders are accepted.
+
+        Raises:
+            DomainError: NotFound, VersionMismatch, QuoteAlreadyConverted, QuoteExpired, QuoteStateConflict,
+                RequestInFlight, IdempotencyKeyReused.
+        """
+
+        async def effect(uow: UnitOfWork) -> Response:
+            return render(await self._convert(uow, command, actor))
+
+        return await execute_once(self._open_unit_of_work, self._clock, actor, request, effect)
+
+    async def _convert(self, uow: UnitOfWork, command: ConvertQuote, actor: Actor) -> Order:
+        quote = await get_for_change(uow, command.quote_id, command.expected_version)
+        existing = await uow.orders.id_for_quote(quote.quote_id)
+        if existing is not None:
+            raise QuoteAlreadyConverted(f"The quote became order {existing}.")
+        offerings = await self._offerings.read(uow, quote.catalog_version, [item.offering_id for item in quote.items])
+        now = self._clock.now()
+        change = Order.from_quote(quote, offerings, order_id=OrderId(self._ids.new()), actor=actor.principal, now=now)
+        order = change.order
+        await uow.orders.add(order, change.transition)
+        await uow.fulfillment.add(
+            [
+                FulfillmentTask(order.order_id, order.tenant_id, step, TaskState.PENDING, now)
+                for step in self._process.steps
+            ]
+        )
+        await uow.workflow_references.request(
+            WorkflowRequest(
+                order.order_id,
+                order.tenant_id,
+                self._process.process_id,
+                self._process.variables_schema_version,
+                now,
+            )
+        )
+        await self._recorder.record(uow, actor, "order.create", None, change)
+        return order
+
+
+def _audited(order: Order) -> Mapping[str, Any]:
+    return {
+        "state": order.state,
+        "version": order.version,
+        "quoteId": str(order.quote_id),
+        "totalOneTime": str(order.total_one_time),
+        "totalRecurring": str(order.total_recurring),
+    }
