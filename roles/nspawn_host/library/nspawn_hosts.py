@@ -82,7 +82,9 @@ class HostsError(Exception):
 
 def run(*command: str, data: str | None = None) -> str:
     """Run a program and return what it printed; a failure carries its last words."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True, input=data, stdin=None if data else subprocess.DEVNULL)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, input=data, stdin=None if data else subprocess.DEVNULL
+    )
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise HostsError(f"{' '.join(command[:4])} ended with {done.returncode}: {' / '.join(words)}")
@@ -117,7 +119,9 @@ def locked(path: Path, waiting_for: str) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise HostsError(f"{waiting_for} is still at work ({path} is locked); wait for it or end it") from None
+                    raise HostsError(
+                        f"{waiting_for} is still at work ({path} is locked); wait for it or end it"
+                    ) from None
                 time.sleep(0.2)
         yield
 
@@ -130,7 +134,10 @@ class Cgroup:
         root = Path("/sys/fs/cgroup")
         unified = root if (root / "cgroup.controllers").exists() else root / "unified"
         self.unified = unified / name
-        self.all = [self.unified, *([root / "systemd" / name] if (root / "systemd").is_dir() and unified != root else [])]
+        self.all = [
+            self.unified,
+            *([root / "systemd" / name] if (root / "systemd").is_dir() and unified != root else []),
+        ]
 
     def join(self) -> None:
         """Move the calling process in; everything it starts stays in."""
@@ -266,10 +273,19 @@ class Image:
             str(root),
         ]
         with log.open("w") as output:
-            done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, preexec_fn=group.join)
+            done = subprocess.run(
+                command,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=group.join,
+            )
         if done.returncode:
             errors = [line for line in log.read_text().splitlines() if line.startswith(("E:", "dpkg: error"))]
-            raise HostsError(f"image {self.name} cannot be built: {(errors or ['no error line'])[0]}; the whole log is {log}")
+            raise HostsError(
+                f"image {self.name} cannot be built: {(errors or ['no error line'])[0]}; the whole log is {log}"
+            )
 
 
 def remove_tree(path: Path) -> None:
@@ -319,7 +335,9 @@ class Host:
         try:
             found: dict[str, str] = json.loads((self.path / "host.json").read_text())
         except (OSError, ValueError) as error:
-            raise HostsError(f"host {self.name}: {self.path}/host.json cannot be read ({error}); rebuild the host (make rebuild)") from None
+            raise HostsError(
+                f"host {self.name}: {self.path}/host.json cannot be read ({error}); rebuild the host (make rebuild)"
+            ) from None
         return found
 
     def exists(self) -> bool:
@@ -349,7 +367,12 @@ class Host:
         }
 
     # A running host reads these only when it boots.
-    BOOT_FILES = ("etc/hostname", "etc/machine-id", "etc/ssh/ssh_host_ed25519_key", "etc/systemd/network/10-host0.network")
+    BOOT_FILES = (
+        "etc/hostname",
+        "etc/machine-id",
+        "etc/ssh/ssh_host_ed25519_key",
+        "etc/systemd/network/10-host0.network",
+    )
 
     def drifted_files(self) -> list[str]:
         def differs(path: str, content: str, mode: int) -> bool:
@@ -387,7 +410,13 @@ class Host:
         ]  # fmt: skip
         with (self.path / "console.log").open("w") as console:
             subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True, cwd="/", preexec_fn=self.cgroup.join
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd="/",
+                preexec_fn=self.cgroup.join,  # noqa: PLW1509 - a module has one thread
             )
 
     def wait(self, deadline: float) -> None:
@@ -412,7 +441,11 @@ class Host:
 
     def last_words(self) -> str:
         with contextlib.suppress(OSError):
-            lines = [line.strip() for line in (self.path / "console.log").read_text(errors="replace").splitlines() if line.strip()]
+            lines = [
+                line.strip()
+                for line in (self.path / "console.log").read_text(errors="replace").splitlines()
+                if line.strip()
+            ]
             return " / ".join(lines[-2:])
         return "no console output"
 
@@ -486,7 +519,11 @@ class Environment:
         if not (self.directory / "ssh_key").exists():
             self.act("make the ssh key", self.make_key)
         for stray in self.strays():
-            self.act(f"remove {stray.name}, which the inventory no longer names", stray.stop, lambda gone=stray: remove_tree(gone.path))
+            self.act(
+                f"remove {stray.name}, which the inventory no longer names",
+                stray.stop,
+                lambda gone=stray: remove_tree(gone.path),
+            )
         started = [host for host in self.hosts if self.bring_up(host)]
         self.write_client_files()
         if started and not self.check_mode:
@@ -539,7 +576,10 @@ class Environment:
         for name, wanted in SETTINGS.items():
             path = Path("/proc/sys") / name
             if int(path.read_text()) < wanted:
-                self.act(f"set {name} to {wanted}", lambda name=name, path=path, wanted=wanted: self._tune(name, path, wanted))
+                self.act(
+                    f"set {name} to {wanted}",
+                    lambda name=name, path=path, wanted=wanted: self._tune(name, path, wanted),
+                )
 
     def _tune(self, name: str, path: Path, wanted: int) -> None:
         saved = _saved_settings()
@@ -553,11 +593,21 @@ class Environment:
         bridge = links.get(self.bridge)
         if bridge is None:
             self.act(f"make the bridge {self.bridge}", lambda: run("ip", "link", "add", self.bridge, "type", "bridge"))
-        has = {f"{entry['local']}/{entry['prefixlen']}" for entry in (bridge or {}).get("addr_info", []) if entry["family"] == "inet"}
+        has = {
+            f"{entry['local']}/{entry['prefixlen']}"
+            for entry in (bridge or {}).get("addr_info", [])
+            if entry["family"] == "inet"
+        }
         for other in sorted(has - {address}):
-            self.act(f"take {other} off {self.bridge}", lambda other=other: run("ip", "address", "del", other, "dev", self.bridge))
+            self.act(
+                f"take {other} off {self.bridge}",
+                lambda other=other: run("ip", "address", "del", other, "dev", self.bridge),
+            )
         if address not in has:
-            self.act(f"give {self.bridge} the address {address}", lambda: run("ip", "address", "add", address, "dev", self.bridge))
+            self.act(
+                f"give {self.bridge} the address {address}",
+                lambda: run("ip", "address", "add", address, "dev", self.bridge),
+            )
         if bridge is None or "UP" not in bridge["flags"]:
             self.act(f"take {self.bridge} up", lambda: run("ip", "link", "set", self.bridge, "up"))
         wanted = self.firewall()
@@ -600,7 +650,10 @@ class Environment:
         if self.check_mode and not all(host.exists() for host in self.hosts):
             self.actions.append("write ssh_config and known_hosts")
             return
-        known = "".join(f"{host.address},{host.name} {' '.join((host.path / 'ssh_host_ed25519_key.pub').read_text().split()[:2])}\n" for host in self.hosts)
+        known = "".join(
+            f"{host.address},{host.name} {' '.join((host.path / 'ssh_host_ed25519_key.pub').read_text().split()[:2])}\n"
+            for host in self.hosts
+        )
         stanzas = "".join(f"Host {host.name} {host.address}\n  HostName {host.address}\n\n" for host in self.hosts)
         config = (
             f"{stanzas}Host *\n  User root\n  IdentityFile {self.directory}/ssh_key\n  IdentitiesOnly yes\n"
@@ -617,7 +670,12 @@ class Environment:
     def close_connections(self) -> None:
         connections = self.directory / "connections"
         for control in connections.glob("*") if connections.exists() else ():
-            subprocess.run(["ssh", "-F", "/dev/null", "-o", f"ControlPath={control}", "-O", "exit", "-q", "any"], check=False, capture_output=True, timeout=5)
+            subprocess.run(
+                ["ssh", "-F", "/dev/null", "-o", f"ControlPath={control}", "-O", "exit", "-q", "any"],
+                check=False,
+                capture_output=True,
+                timeout=5,
+            )
             control.unlink(missing_ok=True)
 
     def absent(self) -> None:
@@ -627,28 +685,38 @@ class Environment:
         # All are asked first and waited for afterwards, so that ten hosts take no longer than one.
         for host in alive:
             self.act(f"stop {host.name}", host.ask_to_stop)
-        for host in alive if not self.check_mode else ():
-            host.await_stop()
+        if not self.check_mode:
+            for host in everything:
+                host.await_stop()
+        self.disconnect()
+        self.remove_directory()
+
+    def disconnect(self) -> None:
         links = {link["ifname"] for link in json.loads(run("ip", "-json", "link", "show"))}
         if self.bridge in links:
             self.act(f"remove the bridge {self.bridge}", lambda: run("ip", "link", "delete", self.bridge))
         if self.table_text():
-            self.act(f"remove the firewall table {self.table}", lambda: run("nft", "delete", "table", "ip", self.table))
-        if self.directory.exists():
-            kept = {"secrets"} if self.parameters["keep_secrets"] else set()
-            doomed = [path for path in self.directory.iterdir() if path.name not in kept]
-            if doomed or not kept:
-                self.act(f"remove {self.directory}", self.close_connections, lambda: [self._remove(path) for path in doomed])
-            if not kept and not self.check_mode:
-                self.directory.rmdir()
-        for host in everything:
-            if not self.check_mode:
-                host.clear()
-        if not {link for link in links if link.startswith("cpq-")} - {self.bridge}:
-            for name, value in _saved_settings().items():
-                self.act(f"set {name} back to {value}", lambda name=name, value=value: (Path("/proc/sys") / name).write_text(f"{value}\n"))
-            if not self.check_mode:
-                SAVED_SETTINGS.unlink(missing_ok=True)
+            remove = ("nft", "delete", "table", "ip", self.table)
+            self.act(f"remove the firewall table {self.table}", lambda: run(*remove))
+        if any(link.startswith("cpq-") for link in links - {self.bridge}):
+            return
+        # The last environment on this machine puts back what the first one changed.
+        for name, value in _saved_settings().items():
+            path = Path("/proc/sys") / name
+            self.act(f"set {name} back to {value}", lambda path=path, value=value: path.write_text(f"{value}\n"))
+        if not self.check_mode:
+            SAVED_SETTINGS.unlink(missing_ok=True)
+
+    def remove_directory(self) -> None:
+        if not self.directory.exists():
+            return
+        kept = {"secrets"} if self.parameters["keep_secrets"] else set()
+        doomed = [path for path in self.directory.iterdir() if path.name not in kept]
+        if kept and not doomed:
+            return
+        self.act(f"remove {self.directory}", self.close_connections, lambda: [self._remove(path) for path in doomed])
+        if not kept and not self.check_mode:
+            self.directory.rmdir()
 
     @staticmethod
     def _remove(path: Path) -> None:
@@ -682,8 +750,14 @@ def problems(parameters: dict[str, Any]) -> list[str]:
     image = Image(parameters)
     return [
         *nspawn_preflight.check_kernel(),
-        *nspawn_preflight.check_subnet_free(parameters["subnet"], nspawn_preflight.bridge_name(parameters["environment"])),
-        *(nspawn_preflight.check_image(image.path) if image.exists() else nspawn_preflight.check_disk(cache, 3, "the image")),
+        *nspawn_preflight.check_subnet_free(
+            parameters["subnet"], nspawn_preflight.bridge_name(parameters["environment"])
+        ),
+        *(
+            nspawn_preflight.check_image(image.path)
+            if image.exists()
+            else nspawn_preflight.check_disk(cache, 3, "the image")
+        ),
         *nspawn_preflight.check_disk(Path(parameters["state_directory"]), 1, "a host"),
     ]
 
@@ -711,15 +785,26 @@ def main() -> None:
         module.fail_json(msg="; ".join(found), problems=found)
     environment = Environment(parameters, check_mode=module.check_mode)
     try:
-        with contextlib.nullcontext() if module.check_mode else locked(Path(f"/run/lock/cpq-oms-hosts-{environment.name}"), "another run on these hosts"):
+        with (
+            contextlib.nullcontext()
+            if module.check_mode
+            else locked(Path(f"/run/lock/cpq-oms-hosts-{environment.name}"), "another run on these hosts")
+        ):
             environment.absent() if parameters["state"] == "absent" else environment.present()
     except (HostsError, OSError) as error:
         module.fail_json(msg=str(error), actions=environment.actions)
     actions = environment.actions
-    result: dict[str, Any] = {"changed": bool(actions), "actions": actions, "diff": {"before": "", "after": "".join(f"{line}\n" for line in actions)}}
+    result: dict[str, Any] = {
+        "changed": bool(actions),
+        "actions": actions,
+        "diff": {"before": "", "after": "".join(f"{line}\n" for line in actions)},
+    }
     if parameters["state"] == "present":
         result["image"] = environment.image.name
-        result["hosts"] = {host.name: {"address": host.address, "seconds": environment.seconds.get(host.name, 0)} for host in environment.hosts}
+        result["hosts"] = {
+            host.name: {"address": host.address, "seconds": environment.seconds.get(host.name, 0)}
+            for host in environment.hosts
+        }
     module.exit_json(**result)
 
 

@@ -16,7 +16,13 @@ from pathlib import Path
 
 ENVIRONMENT_NAME = re.compile(r"^[a-z][a-z0-9]{0,10}$")
 HOST_NAME = re.compile(r"^[a-z][a-z0-9-]{0,40}$")
-TOOLS = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "ip": "iproute2", "nft": "nftables", "ssh-keygen": "openssh-client"}
+TOOLS = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "ssh-keygen": "openssh-client",
+}
 GIBIBYTE = 1024**3
 
 
@@ -44,13 +50,21 @@ def check_kernel(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgrou
     """Find the kernel features without which systemd cannot be PID 1 in a namespace of ours."""
     problems = []
     if "overlay" not in (proc / "filesystems").read_text().split():
-        problems.append("no nspawn hosts here: the kernel has no overlay file system; load it (modprobe overlay) or use another machine")
+        problems.append(
+            "no nspawn hosts here: the kernel has no overlay file system; load it (modprobe overlay) or use another machine"
+        )
     if not (cgroups / "cgroup.controllers").exists() and not (cgroups / "unified" / "cgroup.procs").exists():
-        problems.append(f"no nspawn hosts here: no cgroup v2 below {cgroups}; mount it there (unified or hybrid) or use another machine")
+        problems.append(
+            f"no nspawn hosts here: no cgroup v2 below {cgroups}; mount it there (unified or hybrid) or use another machine"
+        )
     elif not os.access(cgroups, os.W_OK):
-        problems.append(f"no nspawn hosts here: {cgroups} is read-only; run on a machine, not in an unprivileged container")
+        problems.append(
+            f"no nspawn hosts here: {cgroups} is read-only; run on a machine, not in an unprivileged container"
+        )
     if not _may_mount(proc):
-        problems.append("no nspawn hosts here: CAP_SYS_ADMIN is missing; run on a machine, not in an unprivileged container")
+        problems.append(
+            "no nspawn hosts here: CAP_SYS_ADMIN is missing; run on a machine, not in an unprivileged container"
+        )
     return problems
 
 
@@ -61,7 +75,9 @@ def check_disk(directory: Path, gibibytes: float, purpose: str) -> list[str]:
         existing = existing.parent
     free = shutil.disk_usage(existing).free / GIBIBYTE
     if free < gibibytes:
-        return [f"disk full: {directory} has {free:.1f} GiB free, {purpose} needs {gibibytes:g}; free some space or move it"]
+        return [
+            f"disk full: {directory} has {free:.1f} GiB free, {purpose} needs {gibibytes:g}; free some space or move it"
+        ]
     return []
 
 
@@ -85,7 +101,9 @@ def check_plan(environment: str, subnet: str, addresses: dict[str, str]) -> list
             problems.append(f"host {name}: ansible_host '{address}' is no IP address; give it one inside {subnet}")
             continue
         if parsed not in network or parsed in (network.network_address, network.broadcast_address, gateway):
-            problems.append(f"host {name}: ansible_host {address} is not a free address of {subnet} ({gateway} is the gateway)")
+            problems.append(
+                f"host {name}: ansible_host {address} is not a free address of {subnet} ({gateway} is the gateway)"
+            )
         if address in seen:
             problems.append(f"hosts {seen[address]} and {name} both have the address {address}; give each its own")
         seen[address] = name
@@ -102,13 +120,17 @@ def check_subnet_free(subnet: str, bridge: str) -> list[str]:
             if entry.get("family") == "inet":
                 taken = ipaddress.ip_network(f"{entry['local']}/{entry['prefixlen']}", strict=False)
                 if taken.overlaps(network):
-                    return [f"subnet {subnet} is taken: {interface['ifname']} has {taken}; choose another cpq_subnet or remove that address"]
+                    return [
+                        f"subnet {subnet} is taken: {interface['ifname']} has {taken}; choose another cpq_subnet or remove that address"
+                    ]
     for route in _ip_json("route"):
         if route.get("dst") == "default" or route.get("dev") == bridge:
             continue
         taken = ipaddress.ip_network(route["dst"], strict=False)
         if taken.version == network.version and taken.overlaps(network):
-            return [f"subnet {subnet} is taken: a route to {taken} by {route.get('dev', 'nothing')}; choose another cpq_subnet or remove that route"]
+            return [
+                f"subnet {subnet} is taken: a route to {taken} by {route.get('dev', 'nothing')}; choose another cpq_subnet or remove that route"
+            ]
     return []
 
 
@@ -144,7 +166,9 @@ def check_image(image: Path) -> list[str]:
 
 
 def _ip_json(what: str) -> list[dict[str, object]]:
-    found = subprocess.run(["ip", "-json", what, "show"], check=True, capture_output=True, text=True, env={"PATH": _search_path()})  # noqa: S603, S607
+    found = subprocess.run(
+        ["ip", "-json", what, "show"], check=True, capture_output=True, text=True, env={"PATH": _search_path()}
+    )
     return json.loads(found.stdout or "[]")
 
 

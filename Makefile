@@ -1,0 +1,65 @@
+# Every target is one line; bootstrap.py installs what is missing, shows each step with its time, and resumes when it was interrupted.
+# Without make: python3 bootstrap.py release is the same, and installs make.
+
+ENV ?= local
+SETUP := python3 bootstrap.py
+STAGES := $(SETUP) tools --quiet && .venv/bin/python -m tests.stages
+
+.DEFAULT_GOAL := help
+.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology molecule bench-release
+
+help: ## list all targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+##@ From nothing to a fulfilled order (ENV=local unless given)
+
+release: ## hosts, services, artifacts, release and smoke; installs what is missing
+	@$(SETUP) release --env $(ENV)
+
+test: ## every test stage, ends in: N passed, N failed
+	@$(STAGES)
+
+down: ## remove every host, mount, bridge, firewall table and process, and the generated secrets
+	@$(SETUP) down --env $(ENV)
+
+##@ Step by step
+
+check: ## only look whether the set-up could run here; changes nothing
+	@$(SETUP) check --env $(ENV)
+
+hosts: ## bring the hosts up
+	@$(SETUP) hosts --env $(ENV)
+
+rebuild: ## make the hosts anew, their disks included
+	@$(SETUP) rebuild --env $(ENV)
+
+site: ## hosts, then PostgreSQL, Redis, Kafka and Zeebe on them
+	@$(SETUP) site --env $(ENV)
+
+build: ## build the artifacts
+	@$(SETUP) build --env $(ENV)
+
+ssh: ## a shell on the first host, or on HOST=name; run one command with CMD="..."
+	@$(SETUP) ssh --env $(ENV) $(if $(HOST),--host $(HOST)) $(if $(CMD),-- $(CMD))
+
+##@ One test stage alone
+
+lint: ## ruff, mypy, import contracts, yamllint, ansible-lint, squawk
+	@$(STAGES) lint
+
+unit: ## unit, contract, architecture and process tests; needs no hosts
+	@$(STAGES) unit
+
+integration: ## components against the real services of released ENV=ci hosts
+	@$(STAGES) integration
+
+topology: ## units, faults, drifts, bad input, kill and resume on released ENV=ci hosts
+	@$(STAGES) topology
+
+molecule: ## each role on a host of its own: check, converge, idempotence, verify, sabotage; ROLE=name for one
+	@$(SETUP) tools --quiet && .venv/bin/python .config/molecule/run.py $(ROLE)
+
+##@ Measurements
+
+bench-release: ## times of a first release, a repeat and a start from empty caches
+	@$(SETUP) tools --quiet && .venv/bin/python -m tests.bench.release

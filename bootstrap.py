@@ -1,0 +1,635 @@
+"""Set-up from a bare Debian machine to a running environment; every target of the Makefile goes through here.
+
+Needs nothing but Debian's python3. It first looks at everything that could go wrong later and stops before the first
+change with one line for each finding. Then it installs what is missing, step by step, and hands over to Ansible.
+
+Each step leaves a stamp named by what it was made from, and is made under a temporary name or cleared when it is found
+half done, so the same command resumes after Ctrl-C or SIGKILL at any point. One run at a time per environment: the lock
+is the kernel's and ends with its process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import difflib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+LOCK = ROOT / ".config/locks/control.txt"
+INVENTORIES = (ROOT / "inventories", ROOT / "tests/support/inventories")
+
+# What the control machine itself needs. The hosts' packages are in the role nspawn_host.
+BASE_PACKAGES = ("make", "python3-venv")
+HOST_PACKAGES = (
+    "iproute2",
+    "maven",
+    "mmdebstrap",
+    "nftables",
+    "openjdk-17-jdk-headless",
+    "openssh-client",
+    "rsync",
+    "systemd-container",
+)
+# Jars come from these roles: each has a pom.xml that says what to resolve and a jars.sha256 that says what it must be.
+JAR_ROLES = ("kafka", "zeebe")
+
+HOSTS = "playbooks/hosts.yml"
+DOWN = "playbooks/hosts_down.yml"
+SITE = "playbooks/site.yml"
+BUILD = "playbooks/build.yml"
+RELEASE = "release.yml"
+
+
+class SetUpError(Exception):
+    """One line for the person at the keyboard: what is wrong with what, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the set-up must know of an inventory before Ansible is there to read it."""
+
+    name: str
+    inventory: Path
+    variables: dict[str, str]
+
+    @property
+    def state(self) -> Path:
+        """Return the folder of the environment's hosts, keys and secrets."""
+        return Path(self.variables["cpq_state_dir"])
+
+    @property
+    def cache(self) -> Path:
+        """Return the folder of images, jars and wheels, shared by all environments."""
+        return Path(self.variables["cpq_cache_dir"])
+
+
+@dataclass
+class Progress:
+    """Numbered steps with their times, and the table of them at the end."""
+
+    total: int
+    times: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Announce a step, run it, say how long it took; a failing step appears in the table too."""
+        number = len(self.times) + 1
+        print(f"[{number}/{self.total}] {title} ...", flush=True)
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.times.append((title, time.monotonic() - begin))
+            print(f"[{number}/{self.total}] {title}: {self.times[-1][1]:.1f} s", flush=True)
+
+    def table(self, played: Sequence[tuple[str, float]] = ()) -> str:
+        """Return all step times, Ansible's plays in place of the one step that ran them."""
+        rows = [*(self.times[:-1] if played else self.times), *played]
+        width = max(len(title) for title, _ in rows)
+        lines = [f"  {title:<{width}} {seconds:8.1f} s" for title, seconds in rows]
+        total = sum(seconds for _, seconds in self.times)
+        return "\n".join(["", "Steps and times", *lines, f"  {'in all':<{width}} {total:8.1f} s"])
+
+
+# -- checks: nothing below this line and above the next heading changes anything
+
+
+def environments() -> dict[str, Path]:
+    """Find every inventory whose hosts are local machines: those that say which subnet is theirs."""
+    found = {}
+    for folder in INVENTORIES:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            settings = path / "group_vars/all/environment.yml"
+            if settings.is_file() and re.search(r"^cpq_subnet:", settings.read_text(), re.MULTILINE):
+                found[path.name] = path
+    return found
+
+
+def find_environment(name: str) -> Environment:
+    """Read the few variables that the set-up needs; fail by the name of a missing one."""
+    known = environments()
+    if name not in known:
+        raise SetUpError(f"ENV '{name}' is unknown or has no local hosts; known: {', '.join(sorted(known))}")
+    path = known[name] / "group_vars/all/environment.yml"
+    variables = dict(re.findall(r"^([a-z_]+):\s*[\"']?([^\"'#\n]*?)[\"']?\s*(?:#.*)?$", path.read_text(), re.MULTILINE))
+    for key in ("cpq_env", "cpq_subnet", "cpq_state_dir", "cpq_cache_dir"):
+        if not variables.get(key):
+            raise SetUpError(f"{path.relative_to(ROOT)}: {key} is missing; {_nearest(key, variables)}")
+    for key, value in variables.items():
+        variables[key] = re.sub(
+            r"\{\{\s*(\w+)\s*\}\}", lambda found: variables.get(found.group(1), found.group(0)), value
+        )
+    return Environment(name, known[name], variables)
+
+
+def check_variables(environment: Environment) -> list[str]:
+    """Find variables that the inventory sets and nothing reads, or that something reads and nothing sets.
+
+    Names alone are compared, as text: a role's own variable must be an option in its argument_specs.yml, and a
+    cpq_ or secret_ one must be used somewhere. So a misspelt name stops here and not in the middle of a release.
+    """
+    options, required = _role_options()
+    # An inventory may share another's folders by links, which rglob does not follow.
+    folders = os.walk(environment.inventory / "group_vars", followlinks=True)
+    files = sorted(Path(folder, name) for folder, _, names in folders for name in names if name.endswith(".yml"))
+    set_in: dict[str, Path] = {}
+    for path in files:
+        for name in re.findall(r"^([A-Za-z_]\w*):", path.read_text(), re.MULTILINE):
+            set_in.setdefault(name, path)
+    playbooks = "\n".join(path.read_text() for path in _playbook_files())
+    values = re.sub(r"^\w+:", "", "\n".join(path.read_text() for path in files), flags=re.MULTILINE)
+    read = set(re.findall(r"\b(?:cpq|secret)_\w+", f"{values}\n{playbooks}"))
+    problems = []
+    for name, path in sorted(set_in.items()):
+        where = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        role = next((role for role in sorted(options, key=len, reverse=True) if name.startswith(f"{role}_")), None)
+        if role is not None and name not in options[role]:
+            problems.append(f"{where}: {name} is no variable of the role {role}; {_nearest(name, options[role])}")
+        elif role is None and name.startswith(("cpq_", "secret_")) and name not in read:
+            problems.append(f"{where}: nothing reads {name}; {_nearest(name, read - set(set_in))}")
+        elif role is None and not name.startswith(("cpq_", "secret_", "ansible_")):
+            known = {option for names in options.values() for option in names}
+            problems.append(f"{where}: {name} belongs to no role; {_nearest(name, known)}")
+    passed = set(re.findall(r"^\s+(\w+):", playbooks, re.MULTILINE))
+    problems += [
+        f"{environment.inventory.name}: {name} is used and set nowhere; {_nearest(name, set_in)}"
+        for name in sorted(_names_in_expressions(f"{values}\n{playbooks}") - set(set_in) - passed)
+    ]
+    problems += [
+        f"{environment.inventory.name}: {name} is required by the role {role} and set nowhere; {_nearest(name, set_in)}"
+        for role, names in sorted(required.items())
+        for name in sorted(names - set(set_in) - passed)
+    ]
+    return problems
+
+
+def _role_options() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    options: dict[str, set[str]] = {}
+    required: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
+        role = path.parent.parent.name
+        blocks = re.split(rf"^\s+(?=(?:{role}_\w+):)", path.read_text(), flags=re.MULTILINE)[1:]
+        options[role] = {block.partition(":")[0] for block in blocks}
+        required[role] = {
+            block.partition(":")[0] for block in blocks if re.search(r"^\s+required: true", block, re.MULTILINE)
+        }
+    return options, required
+
+
+def _playbook_files() -> list[Path]:
+    roots = (ROOT / "playbooks", *(ROOT / "roles").glob("*/tasks"), *(ROOT / "roles").glob("*/templates"))
+    found = [path for root in roots for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    return [*found, *(path for path in (ROOT / RELEASE,) if path.is_file())]
+
+
+def _names_in_expressions(text: str) -> set[str]:
+    """Find inventory variables inside {{ }}, leaving out quoted text such as a database role of the same prefix."""
+    expressions = re.findall(r"\{\{(.*?)\}\}", text, re.DOTALL)
+    bare = (re.sub(r"'[^']*'|\"[^\"]*\"", "", expression) for expression in expressions)
+    return {name for expression in bare for name in re.findall(r"(?<![\w.])(?:cpq|secret)_\w+", expression)}
+
+
+def _nearest(name: str, candidates: set[str] | dict[str, object] | dict[str, str] | dict[str, Path]) -> str:
+    near = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.75)
+    return f"is {near[0]} meant?" if near else "add it or correct the name"
+
+
+def check_debian() -> list[str]:
+    """Packages come by apt; without it nothing below could be installed."""
+    if shutil.which("apt-get") and Path("/etc/debian_version").exists():
+        return []
+    return ["no Debian: the set-up installs Debian packages by apt-get; run it on Debian 12 or later"]
+
+
+def check_python() -> list[str]:
+    """The locked requirements start at Python 3.11."""
+    if sys.version_info >= (3, 11):  # noqa: UP036 - this file must be able to say so on an older one
+        return []
+    return [
+        f"Python {sys.version.split()[0]} at {sys.executable}: 3.11 or later is needed; call it with /usr/bin/python3"
+    ]
+
+
+def check_machine(environment: Environment, *, hosts: bool) -> list[str]:
+    """Find whatever would stop the set-up later: each finding is the thing and the remedy, in one line.
+
+    Without hosts to bring up only the basics count: what is broken must not keep anybody from taking it down.
+    """
+    judge = preflight()
+    problems: list[str] = [*judge.check_root(), *check_debian(), *check_python()]
+    if problems or not hosts:
+        return problems
+    bridge = judge.bridge_name(environment.variables["cpq_env"])
+    return [
+        *judge.check_kernel(),
+        *(judge.check_subnet_free(environment.variables["cpq_subnet"], bridge) if shutil.which("ip") else []),
+        *judge.check_disk(environment.cache, 0.5 if list(environment.cache.glob("images/[!.]*")) else 4, "the caches"),
+        *judge.check_disk(environment.state, 1, "the hosts"),
+        *judge.check_disk(ROOT, 0.2 if venv_is_current() else 1, "the virtual environment"),
+        *judge.check_images(environment.cache),
+        *check_jars(environment.cache),
+        *check_variables(environment),
+    ]
+
+
+def check_jars(cache: Path) -> list[str]:
+    """Find jar folders that are finished by name and not what their lock says, by size and name; the full sums were checked when they were made."""
+    problems = []
+    for role in JAR_ROLES:
+        folder = jar_folder(role, cache)
+        if folder is None or not folder.exists():
+            continue
+        remedy = f"remove it (rm -rf {folder}) and run again, it is fetched anew"
+        try:
+            stamp = json.loads((folder / "jars.json").read_text())
+            sizes = {path.name: path.stat().st_size for path in folder.glob("*.jar")}
+        except (OSError, ValueError) as error:
+            problems.append(f"broken cache: {folder} cannot be read ({error}); {remedy}")
+            continue
+        if stamp != sizes:
+            odd = sorted(name for name in stamp.keys() | sizes.keys() if stamp.get(name) != sizes.get(name))
+            problems.append(f"broken cache: {folder}/{odd[0]} is not what was fetched; {remedy}")
+    return problems
+
+
+def preflight() -> ModuleType:
+    """Load the checks that the role nspawn_host makes as well, so that there is one wording of them."""
+    spec = importlib.util.spec_from_file_location(
+        "nspawn_preflight", ROOT / "roles/nspawn_host/module_utils/nspawn_preflight.py"
+    )
+    if spec is None or spec.loader is None:
+        raise SetUpError(
+            "roles/nspawn_host/module_utils/nspawn_preflight.py is missing; restore it (git checkout roles)"
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# -- steps: each looks first whether there is anything to do
+
+
+def run(command: Sequence[str], *, environment: dict[str, str] | None = None, log: Path | None = None) -> None:
+    """Run a program with its output indented below the step; its last lines are the reason when it fails."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(environment or {})},
+        cwd=ROOT,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no threads here
+    )
+    last: list[str] = []
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log.open("w")) if log else None
+        for line in process.stdout or ():
+            last = [*last[-4:], line.strip()]
+            if output is None:
+                print(f"      {line}", end="", flush=True)
+            else:
+                output.write(line)
+    if process.wait():
+        raise SetUpError(
+            f"{Path(command[0]).name} {command[1] if len(command) > 1 else ''} ended with {process.returncode}: {' / '.join(last)}"
+        )
+
+
+def _end_with_parent() -> None:
+    # Killed alone, this process would leave apt or Ansible at work behind the back of the run that resumes.
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
+
+
+def missing_packages(packages: Sequence[str]) -> list[str]:
+    """Ask dpkg which packages are not fully installed."""
+    query = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\n", *packages],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    installed = {line.split()[0] for line in query.stdout.splitlines() if line.split()[1:] == ["ii"]}
+    return [package for package in packages if package not in installed]
+
+
+def install_packages(packages: Sequence[str]) -> None:
+    """Install what is missing; an installation that was killed is finished first."""
+    missing = missing_packages(packages)
+    if not missing:
+        return
+    if os.geteuid() != 0:
+        raise SetUpError(
+            f"not root: Debian packages are missing ({' '.join(missing)}); run the same command as root once"
+        )
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    if subprocess.run(["dpkg", "--audit"], check=False, capture_output=True, text=True).stdout:
+        run(["dpkg", "--configure", "-a"], environment=quiet)
+    apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
+    run([*apt, "update"], environment=quiet)
+    run([*apt, "install", "--no-install-recommends", *missing], environment=quiet)
+
+
+def venv_stamp() -> str:
+    """Name what the virtual environment is made from."""
+    return f"{hashlib.sha256(LOCK.read_bytes()).hexdigest()} {sys.version_info.major}.{sys.version_info.minor}\n"
+
+
+def venv_is_current() -> bool:
+    """Tell whether the virtual environment was finished from this very lock."""
+    stamp = VENV / "cpq-oms.stamp"
+    return stamp.is_file() and stamp.read_text() == venv_stamp() and (VENV / "bin/ansible-playbook").exists()
+
+
+def install_venv(cache: Path) -> None:
+    """Make the virtual environment from hash-locked requirements: pip brings uv, uv the rest, several times faster."""
+    if venv_is_current():
+        return
+    with LOCK.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if venv_is_current():
+            return
+        unfinished = VENV / "cpq-oms.unfinished"
+        if unfinished.exists() or not (VENV / "bin/python").exists():
+            # Half of an installation cannot be told from a whole one, so it is made anew.
+            shutil.rmtree(VENV, ignore_errors=True)
+            VENV.mkdir()
+            unfinished.touch()
+            run([sys.executable, "-m", "venv", str(VENV)])
+        unfinished.touch()
+        (VENV / "cpq-oms.stamp").unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            installer = Path(folder, "uv.txt")
+            installer.write_text(_locked_block("uv"))
+            run(
+                [
+                    str(VENV / "bin/python"),
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--require-hashes",
+                    "--no-deps",
+                    "-r",
+                    str(installer),
+                ]
+            )
+        places = {"VIRTUAL_ENV": str(VENV), "UV_CACHE_DIR": str(cache / "uv"), "UV_COMPILE_BYTECODE": "1"}
+        run([str(VENV / "bin/uv"), "pip", "sync", "--quiet", "--require-hashes", str(LOCK)], environment=places)
+        temporary = VENV / "cpq-oms.stamp.new"
+        temporary.write_text(venv_stamp())
+        temporary.rename(VENV / "cpq-oms.stamp")
+        unfinished.unlink()
+
+
+def _locked_block(package: str) -> str:
+    found = re.search(rf"^{package}==(?:.*\\\n)*.*\n", LOCK.read_text(), re.MULTILINE)
+    if found is None:
+        raise SetUpError(f"{LOCK.relative_to(ROOT)} does not lock {package}; make the lock again (make lock)")
+    return found.group(0)
+
+
+def jar_folder(role: str, cache: Path) -> Path | None:
+    """Return where a role's jars are, named by what they are made from, or None while the role declares none."""
+    files = ROOT / "roles" / role / "files"
+    if not (files / "pom.xml").is_file() or not (files / "jars.sha256").is_file():
+        return None
+    name = hashlib.sha256((files / "pom.xml").read_bytes() + (files / "jars.sha256").read_bytes()).hexdigest()[:16]
+    return cache / "jars" / f"{role}-{name}"
+
+
+def fetch_jars(role: str, cache: Path) -> None:
+    """Resolve a role's jars with Maven and keep them only if every one is what the role's lock says."""
+    folder = jar_folder(role, cache)
+    if folder is None or folder.exists():
+        return
+    files = ROOT / "roles" / role / "files"
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    command = ["mvn", "--batch-mode", "--quiet", "--file", str(files / "pom.xml"), "dependency:copy-dependencies"]
+    run([*command, f"-DoutputDirectory={unfinished}", "-DincludeScope=runtime"])
+    wanted = {
+        name: digest for digest, name in (line.split() for line in (files / "jars.sha256").read_text().splitlines())
+    }
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(unfinished.glob("*.jar"))}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            state = (
+                "missing"
+                if name not in found
+                else "not in the lock"
+                if name not in wanted
+                else "not what the lock says"
+            )
+            raise SetUpError(
+                f"jar {name} of {role} is {state} (roles/{role}/files/jars.sha256); make the lock again if the pom changed on purpose"
+            )
+    sizes = {path.name: path.stat().st_size for path in unfinished.glob("*.jar")}
+    (unfinished / "jars.json").write_text(json.dumps(sizes, indent=1) + "\n")
+    unfinished.rename(folder)
+
+
+def play(environment: Environment, playbooks: Sequence[str], extra: Sequence[str], times: Path) -> int:
+    """Run playbooks in one Ansible process, so that start-up and inventory are paid for once."""
+    command = [
+        str(VENV / "bin/ansible-playbook"),
+        "-i",
+        str(environment.inventory.relative_to(ROOT)),
+        *playbooks,
+        *extra,
+    ]
+    variables = {
+        **os.environ,
+        "PATH": f"{VENV / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin",
+        "ANSIBLE_STDOUT_CALLBACK": os.environ.get("ANSIBLE_STDOUT_CALLBACK", "steps"),
+        "CPQ_STEP_TIMES": str(times),
+    }
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=variables,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no threads here
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # A terminal's Ctrl-C reached Ansible too; a signal to this process alone did not.
+        process.terminate()
+        process.wait()
+        raise
+
+
+@contextlib.contextmanager
+def only_run(environment: Environment) -> Iterator[None]:
+    """Refuse to work on an environment that another run works on."""
+    path = Path(f"/run/lock/cpq-oms-{environment.name}.lock")
+    with path.open("a+") as lock:
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    lock.seek(0)
+                    raise SetUpError(
+                        f"another run works on ENV {environment.name} ({lock.read().strip()}); wait for it or end it"
+                    ) from None
+                time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(f"pid {os.getpid()}: {' '.join(sys.argv)}\n")
+        lock.flush()
+        yield
+
+
+def check(environment: Environment, *, hosts: bool) -> None:
+    """Stop on any finding; all of them are named at once."""
+    problems = check_machine(environment, hosts=hosts)
+    if problems:
+        raise SetUpError("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Command:
+    """One word of the command line: what it needs to be installed and which playbooks it runs."""
+
+    summary: str
+    playbooks: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    jars: bool = False
+    hosts: bool = True
+
+
+COMMANDS = {
+    "hosts": Command("bring the hosts up", (HOSTS,)),
+    "rebuild": Command("make the hosts anew, their disks included", (HOSTS,), ("-e", "nspawn_host_rebuild=true")),
+    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (HOSTS, SITE), jars=True),
+    "build": Command("build the artifacts", (BUILD,), hosts=False),
+    "release": Command(
+        "everything: hosts, services, artifacts, release, smoke", (HOSTS, SITE, BUILD, RELEASE), jars=True
+    ),
+    "down": Command("remove the hosts and everything made for them", (DOWN,), hosts=False),
+}
+
+
+def prepare(environment: Environment, progress: Progress, command: Command) -> None:
+    """Check first, then install what is missing."""
+    with progress.step("Check the machine and the inventory"):
+        check(environment, hosts=command.hosts)
+    with progress.step("Debian packages"):
+        install_packages((*BASE_PACKAGES, *HOST_PACKAGES))
+    with progress.step("Virtual environment from locked requirements"):
+        install_venv(environment.cache)
+    for role in JAR_ROLES if command.jars else ():
+        with progress.step(f"Jars of {role}"):
+            fetch_jars(role, environment.cache)
+
+
+def run_command(command: Command, environment: Environment, extra: Sequence[str]) -> int:
+    """Prepare, play, and print the times of both; return Ansible's exit code."""
+    steps = 3 + (len(JAR_ROLES) if command.jars else 0) + 1
+    progress = Progress(steps)
+    played: list[tuple[str, float]] = []
+    with only_run(environment), tempfile.TemporaryDirectory() as folder:
+        times = Path(folder, "times.json")
+        try:
+            prepare(environment, progress, command)
+            with progress.step(f"Playbooks {', '.join(Path(name).stem for name in command.playbooks)}"):
+                code = play(environment, command.playbooks, [*command.extra, *extra], times)
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                played = [(str(title), float(seconds)) for title, seconds in json.loads(times.read_text())]
+            if progress.times:
+                print(progress.table(played), flush=True)
+    return code
+
+
+def tools(*, quiet: bool) -> int:
+    """Install what linters and unit tests need: no hosts, no root unless a Debian package is missing."""
+    if quiet and venv_is_current():
+        return 0
+    progress = Progress(2)
+    with progress.step("Debian packages"):
+        install_packages(BASE_PACKAGES)
+    with progress.step("Virtual environment from locked requirements"):
+        # Only root writes to the cache that all environments share.
+        install_venv(Path.home() / ".cache" if os.geteuid() else Path("/var/cache/cpq-oms"))
+    return 0
+
+
+def log_in(environment: Environment, host: str | None, words: Sequence[str]) -> int:
+    """Become ssh to one host; without a name to the first."""
+    config = environment.state / "ssh_config"
+    if not config.exists():
+        raise SetUpError(
+            f"ENV {environment.name} has no hosts yet ({config} is missing); bring them up (make hosts ENV={environment.name})"
+        )
+    known = re.findall(r"^Host ([a-z][\w-]*) ", config.read_text(), re.MULTILINE)
+    if host is not None and host not in known:
+        raise SetUpError(f"ENV {environment.name} has no host '{host}'; known: {', '.join(known)}")
+    os.execvp("ssh", ["ssh", "-F", str(config), host or known[0], *words])  # noqa: S606 - the shell is the host's
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; exit 1 with one line per finding when the set-up cannot go on."""
+    parser = argparse.ArgumentParser(prog="bootstrap.py", description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    alone = commands.add_parser("tools", help="the virtual environment alone, for linters and unit tests")
+    alone.add_argument("--quiet", action="store_true", help="say nothing when it is there")
+    looks = {"check": Command("only look whether the set-up could run"), "ssh": Command("a shell on a host")}
+    for name, command in {**looks, **COMMANDS}.items():
+        one = commands.add_parser(name, help=command.summary)
+        one.add_argument("--env", default="local", help="name of the inventory (default: local)")
+        if name == "ssh":
+            one.add_argument("--host", help="name of the host (default: the first)")
+        one.add_argument("extra", nargs="*", help="after --: arguments for ansible-playbook, or the command for ssh")
+    arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    actions: dict[str, Callable[[], int]] = {
+        "tools": lambda: tools(quiet=arguments.quiet),
+        "check": lambda: check_only(arguments.env),
+        "ssh": lambda: log_in(find_environment(arguments.env), arguments.host, arguments.extra),
+    }
+    try:
+        action = actions.get(arguments.command)
+        if action is not None:
+            return action()
+        return run_command(COMMANDS[arguments.command], find_environment(arguments.env), arguments.extra)
+    except SetUpError as error:
+        for line in str(error).splitlines():
+            print(f"ERROR: {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the same command resumes.", file=sys.stderr)
+        return 130
+
+
+def check_only(name: str) -> int:
+    """Look and change nothing."""
+    check(find_environment(name), hosts=True)
+    print(f"ENV {name} can be set up on this machine")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
