@@ -1,4 +1,4 @@
-"""Commands on orders: convert an accepted quote, and the one way in which an order changes its state afterwards."""
+"""Converts an accepted quote into an order; what happens to the order afterwards is fulfillment's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.application.quotes import get_for_change
 from app.domain.commands import ConvertQuote
 from app.domain.errors import QuoteAlreadyConverted
 from app.domain.fulfillment import FulfillmentTask, TaskState, WorkflowRequest
-from app.domain.order import Order, OrderChange, OrderState
+from app.domain.order import Order
 from app.domain.values import Actor, OrderId
 from app.runtime.clock import Clock
 from app.runtime.ids import Ids
@@ -22,52 +22,11 @@ from app.runtime.ids import Ids
 
 @dataclass(frozen=True, slots=True)
 class FulfillmentProcess:
-    """The process that a new order asks for: its id, its steps with an effect outside, its variables' version."""
+    """The process that a new order asks for: its id, its job types in order, the version of its variables."""
 
     process_id: str
     steps: tuple[str, ...]
     variables_schema_version: int
-
-
-class OrderRecorder:
-    """Writes what belongs to a change of an order: audit entry and event."""
-
-    def __init__(self, publication: Publication, ids: Ids) -> None:
-        self._publication = publication
-        self._ids = ids
-
-    async def record(
-        self, uow: UnitOfWork, actor: Actor, action: str, before: Order | None, change: OrderChange
-    ) -> None:
-        """Add audit entry and outbox event to the transaction that stores the change."""
-        await uow.audit.append(
-            AuditEntry(
-                audit_id=self._ids.new(),
-                actor=actor,
-                action=action,
-                target_type="order",
-                target_id=str(change.order.order_id),
-                occurred_at=change.transition.occurred_at,
-                reason=change.transition.reason,
-                before=_audited(before) if before else None,
-                after=_audited(change.order),
-            )
-        )
-        await uow.outbox.append([self._publication.of_order(change.event, actor.traceparent)])
-
-    async def advance(
-        self, uow: UnitOfWork, order: Order, to: OrderState, *, reason: str, actor: Actor, clock: Clock
-    ) -> Order:
-        """Move an order that this transaction holds to another state, with history, audit and event. Does not commit.
-
-        Raises:
-            OrderStateConflict: the transition is not allowed.
-            ConcurrentChange: the order was not held and somebody else was faster.
-        """
-        change = order.transition(to, reason=reason, actor=actor.principal, now=clock.now())
-        await uow.orders.save(change.order, change.transition, expected_version=order.version)
-        await self.record(uow, actor, f"order.{to}", order, change)
-        return change.order
 
 
 class OrderCommands:
@@ -78,14 +37,14 @@ class OrderCommands:
         *,
         open_unit_of_work: UnitOfWorkFactory,
         offerings: OfferingReader,
-        recorder: OrderRecorder,
+        publication: Publication,
         process: FulfillmentProcess,
         clock: Clock,
         ids: Ids,
     ) -> None:
         self._open_unit_of_work = open_unit_of_work
         self._offerings = offerings
-        self._recorder = recorder
+        self._publication = publication
         self._process = process
         self._clock = clock
         self._ids = ids
@@ -137,7 +96,19 @@ class OrderCommands:
                 now,
             )
         )
-        await self._recorder.record(uow, actor, "order.create", None, change)
+        await uow.audit.append(
+            AuditEntry(
+                audit_id=self._ids.new(),
+                actor=actor,
+                action="order.create",
+                target_type="order",
+                target_id=str(order.order_id),
+                occurred_at=now,
+                reason=change.transition.reason,
+                after=_audited(order),
+            )
+        )
+        await uow.outbox.append([self._publication.of_order(change.event, actor.traceparent)])
         return order
 
 
