@@ -1,0 +1,23 @@
+"""Settings of cpq-oms-consumer, one process per consumer group."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.settings.reader import Credential
+from app.settings.shared import AddressList, DatabaseSettings, UnitSettings
+
+
+class ConsumerSettings(UnitSettings, DatabaseSettings):
+    """Which group this process is a member of, what it reads from and what it writes to.
+
+    `consumer_batch_size` is the most records of one poll, and so of one transaction.
+    """
+
+    consumer_group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    kafka_bootstrap_servers: AddressList
+    kafka_username: Annotated[str, Field(min_length=1)]
+    kafka_password: Credential
+    consumer_batch_size: Annotated[int, Field(ge=1, le=1000)]

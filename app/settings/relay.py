@@ -1,0 +1,34 @@
+"""Settings of cpq-oms-relay."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from app.settings.reader import Credential
+from app.settings.shared import AddressList, DatabaseSettings, Duration, UnitSettings
+
+_SHORTEST_LEASE = timedelta(seconds=6)
+
+
+def _long_enough(value: timedelta) -> timedelta:
+    if value < _SHORTEST_LEASE:
+        raise ValueError("expected at least PT6S: a third of it is the time one send may take")
+    return value
+
+
+class RelaySettings(UnitSettings, DatabaseSettings):
+    """Where the outbox is, where its events go, and the pace.
+
+    `relay_poll_interval` is the net under the wake-up by notification. `relay_lease_duration` is how long the shards of
+    a relay that died rest until another takes them.
+    """
+
+    kafka_bootstrap_servers: AddressList
+    kafka_username: Annotated[str, Field(min_length=1)]
+    kafka_password: Credential
+    relay_batch_size: Annotated[int, Field(ge=1, le=1000)]
+    relay_poll_interval: Duration
+    relay_lease_duration: Annotated[Duration, AfterValidator(_long_enough)]
