@@ -23,6 +23,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,21 @@ image: {description: Name of the image that new hosts are made from., type: str,
 IMAGE_RECIPE = 1
 INOTIFY_INSTANCES = 2048
 STOP_SECONDS = 15
+GRACE_SECONDS = 10
 LOCK_SECONDS = 600
 SETTINGS = {"net/ipv4/ip_forward": 1, "fs/inotify/max_user_instances": INOTIFY_INSTANCES}
+
+
+# With --keep-unit nspawn leaves a reboot to its service manager and ends with 133; here this loop is that manager.
+# The machine gets a fresh control group each time: units die at start in one that an earlier boot has used.
+SUPERVISE = """
+while :; do
+    for group in $CONTROL_GROUPS; do mkdir "$group/machine"; done
+    ( for group in $CONTROL_GROUPS; do echo 0 > "$group/machine/cgroup.procs"; done; exec "$@" )
+    [ $? -eq 133 ] || exit
+    for group in $CONTROL_GROUPS; do find "$group/machine" -depth -type d -exec rmdir {} +; done
+done
+"""
 
 
 class HostsError(Exception):
@@ -170,10 +184,22 @@ class Cgroup:
     def exists(self) -> bool:
         return any(group.exists() for group in self.all)
 
-    def remove(self) -> None:
-        """Kill what is left inside and remove the tree; units of a later host of this name die at start otherwise."""
+    def is_rebooting(self) -> bool:
+        """Tell whether only the loop is left that boots the host again."""
+        return self.supervisor() is None and len(self.processes()) == 1
+
+    def is_frozen(self) -> bool:
+        with contextlib.suppress(OSError):
+            return (self.unified / "cgroup.freeze").read_text().strip() == "1"
+        return False
+
+    def thaw(self) -> None:
         with contextlib.suppress(OSError):
             (self.unified / "cgroup.freeze").write_text("0")
+
+    def remove(self) -> None:
+        """Kill what is left inside and remove the tree; units of a later host of this name die at start otherwise."""
+        self.thaw()
         deadline = time.monotonic() + STOP_SECONDS
         while self.exists() and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
@@ -346,6 +372,17 @@ class Host:
     def is_running(self) -> bool:
         return self.cgroup.supervisor() is not None
 
+    def reconnect(self) -> None:
+        """Plug the host into the bridge that was made anew: our end is the one that its own end names."""
+        supervisor = self.cgroup.supervisor()
+        inside = next(process for process in self.cgroup.processes() if _parent(process) == supervisor)
+        shown = run("nsenter", f"--net=/proc/{inside}/ns/net", "ip", "-json", "link", "show", "host0")
+        index = int(json.loads(shown)[0]["link_index"])
+        ours = next(
+            port.name for port in Path("/sys/class/net").iterdir() if int((port / "ifindex").read_text()) == index
+        )
+        run("ip", "link", "set", ours, "master", self.environment.bridge, "up")
+
     def files(self) -> dict[str, tuple[str, int]]:
         """Return what the host must have to be reached and to be itself: path, content, mode."""
         environment = self.environment
@@ -410,7 +447,8 @@ class Host:
         ]  # fmt: skip
         with (self.path / "console.log").open("w") as console:
             subprocess.Popen(
-                command,
+                ["/bin/sh", "-c", SUPERVISE, self.machine, *command],
+                env={**os.environ, "CONTROL_GROUPS": " ".join(str(group) for group in self.cgroup.all)},
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -453,8 +491,7 @@ class Host:
         """Press the power button; a second press would cut the host off at once."""
         supervisor = self.cgroup.supervisor()
         if supervisor is not None:
-            with contextlib.suppress(OSError):
-                (self.cgroup.unified / "cgroup.freeze").write_text("0")
+            self.cgroup.thaw()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(supervisor, signal.SIGTERM)
 
@@ -470,13 +507,20 @@ class Host:
         self.await_stop()
 
     def clear(self) -> None:
-        """Remove what a host leaves behind when it is not running: processes, control groups, mounts."""
+        """Remove what a host leaves behind when it is not running: processes, control groups, mounts, nspawn's own marks."""
+        run_files = Path("/run/systemd/nspawn")
+        marks = [run_files / "propagate" / self.machine, run_files / "unix-export" / self.machine]
+        with contextlib.suppress(OSError):
+            found = self.root.stat()
+            marks.append(run_files / "locks" / f"inode-{found.st_dev}:{found.st_ino}")
         self.cgroup.remove()
         for point in mounts_below(self.path):
             run("umount", "--lazy", point)
-        for leftover in ("propagate", "unix-export"):
-            with contextlib.suppress(OSError):
-                shutil.rmtree(Path("/run/systemd/nspawn") / leftover / self.machine)
+        for mark in marks:
+            if mark.is_dir():
+                shutil.rmtree(mark)
+            else:
+                mark.unlink(missing_ok=True)
 
 
 class Environment:
@@ -496,6 +540,8 @@ class Environment:
         self.hosts = [Host(self, name, address) for name, address in sorted(parameters["hosts"].items())]
         self.actions: list[str] = []
         self.seconds: dict[str, float] = {}
+        self.grace: float | None = None
+        self.new_bridge = False
 
     # -- what is done, and in check mode only said
 
@@ -522,7 +568,7 @@ class Environment:
             self.act(
                 f"remove {stray.name}, which the inventory no longer names",
                 stray.stop,
-                lambda gone=stray: remove_tree(gone.path),
+                partial(remove_tree, stray.path),
             )
         started = [host for host in self.hosts if self.bring_up(host)]
         self.write_client_files()
@@ -540,10 +586,14 @@ class Environment:
             self.act(f"rebuild {host.name}", host.stop, lambda: remove_tree(host.path), host.create, host.start)
         elif not host.exists():
             self.act(f"create {host.name}", host.clear, host.create, host.start)
-        elif not host.is_running():
+        elif not host.is_running() and not self._boots_again(host):
             reason = "its supervisor was killed" if host.cgroup.processes() else "it was not running"
             self.act(f"start {host.name}: {reason}", host.start)
         else:
+            if self.new_bridge:
+                self.act(f"reconnect {host.name}", host.reconnect)
+            if host.cgroup.is_frozen():
+                self.act(f"thaw {host.name}", host.cgroup.thaw)
             drifted = host.drifted_files()
             if any(path in Host.BOOT_FILES for path in drifted):
                 self.act(f"restart {host.name}: {', '.join(drifted)} differ", host.stop, host.start)
@@ -555,10 +605,18 @@ class Environment:
                 return False
         return True
 
+    def _boots_again(self, host: Host) -> bool:
+        """Tell whether it is between two boots: its processes are gone, and the loop that boots it again is there."""
+        deadline = time.monotonic() + 2
+        while host.cgroup.is_rebooting() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return host.is_running()
+
     def _answers_soon(self, host: Host) -> bool:
-        # It may be in the middle of a boot that an earlier, killed run started.
+        # It may be in the middle of a boot. All hosts share one period of grace.
+        self.grace = self.grace or time.monotonic() + GRACE_SECONDS
         with contextlib.suppress(HostsError):
-            host.wait(time.monotonic() + 10)
+            host.wait(self.grace)
             return True
         return False
 
@@ -578,7 +636,7 @@ class Environment:
             if int(path.read_text()) < wanted:
                 self.act(
                     f"set {name} to {wanted}",
-                    lambda name=name, path=path, wanted=wanted: self._tune(name, path, wanted),
+                    partial(self._tune, name, path, wanted),
                 )
 
     def _tune(self, name: str, path: Path, wanted: int) -> None:
@@ -592,6 +650,7 @@ class Environment:
         links = {link["ifname"]: link for link in json.loads(run("ip", "-json", "address", "show"))}
         bridge = links.get(self.bridge)
         if bridge is None:
+            self.new_bridge = True
             self.act(f"make the bridge {self.bridge}", lambda: run("ip", "link", "add", self.bridge, "type", "bridge"))
         has = {
             f"{entry['local']}/{entry['prefixlen']}"
@@ -601,7 +660,7 @@ class Environment:
         for other in sorted(has - {address}):
             self.act(
                 f"take {other} off {self.bridge}",
-                lambda other=other: run("ip", "address", "del", other, "dev", self.bridge),
+                partial(run, "ip", "address", "del", other, "dev", self.bridge),
             )
         if address not in has:
             self.act(
@@ -662,7 +721,7 @@ class Environment:
         for name, content in (("known_hosts", known), ("ssh_config", config)):
             path = self.directory / name
             if not path.exists() or path.read_text() != content:
-                self.act(f"write {name}", lambda path=path, content=content: write(path, content))
+                self.act(f"write {name}", partial(write, path, content))
         # ssh does not make the folder of its control sockets.
         if not (self.directory / "connections").exists():
             self.act("make the folder connections", lambda: (self.directory / "connections").mkdir(mode=0o700))
@@ -703,7 +762,7 @@ class Environment:
         # The last environment on this machine puts back what the first one changed.
         for name, value in _saved_settings().items():
             path = Path("/proc/sys") / name
-            self.act(f"set {name} back to {value}", lambda path=path, value=value: path.write_text(f"{value}\n"))
+            self.act(f"set {name} back to {value}", partial(path.write_text, f"{value}\n"))
         if not self.check_mode:
             SAVED_SETTINGS.unlink(missing_ok=True)
 
