@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection, Pool
 from app.adapters.postgres.projections import PostgresOrderProjection
+from app.adapters.postgres.schema import ensure_schema
 from app.messaging.inbox import InboxEntry, Partition, PositionMoved
 from app.messaging.retry import Poison, Unavailable
 
@@ -43,6 +44,12 @@ class PostgresConsumerStore:
     def __init__(self, pool: Pool, group: str) -> None:
         self._pool = pool
         self._group = group
+
+    async def check_schema(self) -> None:
+        """Raise SchemaTooOldError when a migration that this code needs is missing."""
+        with _translated_errors():
+            async with self._pool.connection() as connection:
+                await ensure_schema(connection)
 
     async def positions(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]:
         """Return the next offset of each partition, None for one never read.

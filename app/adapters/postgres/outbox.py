@@ -17,6 +17,7 @@ from psycopg_pool import PoolTimeout
 
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection, Pool
+from app.adapters.postgres.schema import ensure_schema
 from app.messaging.envelope import Envelope
 from app.messaging.outbox import Backlog, Leases, PendingEvent, Published, Rejected, Settled, Settlement, Undelivered
 from app.messaging.retry import Backoff, Unavailable
@@ -71,6 +72,11 @@ class PostgresRelayStore:
     def __init__(self, pool: Pool, owner: str) -> None:
         self._pool = pool
         self._owner = owner
+
+    async def check_schema(self) -> None:
+        """Raise SchemaTooOldError when a migration that this code needs is missing."""
+        async with self._connection() as connection:
+            await ensure_schema(connection)
 
     async def take_over(self) -> Leases:
         async with self._connection() as connection:

@@ -1,35 +1,32 @@
-"""The start-up check that the schema is new enough for this code; nothing here changes it."""
+"""Which migration this code needs: a unit that finds an older schema must not start, and does not migrate it either."""
 
 from __future__ import annotations
 
-import psycopg
 from psycopg import errors
-from psycopg_pool import PoolTimeout
 
 from app.adapters.postgres.named_blocks import NamedBlocks
-from app.adapters.postgres.pool import Pool
-from app.messaging.retry import Unavailable
+from app.adapters.postgres.pool import Connection
+
+REQUIRED_MIGRATION = "0008_expand_row_level_security"
 
 _SQL = NamedBlocks("schema")
 
 
-class SchemaTooOld(Exception):  # noqa: N818 (a state of the environment, cured by a migration)
-    """A migration that this code needs was not applied."""
+class SchemaTooOldError(Exception):
+    """The database is not at the migration that this release needs; the message names it."""
 
 
-async def require_migration(pool: Pool, migration: str) -> None:
-    """Return when the migration, such as `0005_expand_messaging`, is applied.
+async def ensure_schema(connection: Connection) -> None:
+    """Compare the ledger of migrations with what this code needs.
 
     Raises:
-        SchemaTooOld: it is not.
-        Unavailable: the database cannot be asked.
+        SchemaTooOldError: the required migration is not applied, or none at all.
+        psycopg.Error: the database cannot be asked.
     """
     try:
-        async with pool.connection() as connection:
-            row = await (await connection.execute(_SQL["is_applied"], {"migration": migration})).fetchone()
-    except errors.UndefinedTable as error:
-        raise SchemaTooOld(f"migration {migration} is not applied: the database has no migration ledger") from error
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        raise Unavailable("postgresql", (str(error).strip().splitlines() or [type(error).__name__])[0]) from error
-    if row is None or not row["applied"]:
-        raise SchemaTooOld(f"migration {migration} is not applied")
+        cursor = await connection.execute(_SQL["is_applied"], {"migration": REQUIRED_MIGRATION})
+    except errors.UndefinedTable:
+        raise SchemaTooOldError("no migration was ever applied to the database") from None
+    row = await cursor.fetchone()
+    if row is None or not row["is_applied"]:
+        raise SchemaTooOldError(f"migration {REQUIRED_MIGRATION} is not applied to the database")

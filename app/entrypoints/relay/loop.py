@@ -1,0 +1,243 @@
+"""The relay's one loop: hold shards, claim, publish, settle. It moves envelopes and never opens one.
+
+A pass is the unit of work: a stop is obeyed between passes, never within one, so nothing that Kafka acknowledged stays
+unmarked by a drain. A crash between the two publishes again, which the consumers' inbox makes harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.messaging.envelope import SHARDS
+from app.messaging.outbox import (
+    Delivery,
+    EventPublisher,
+    Leases,
+    PendingEvent,
+    Published,
+    RelayStore,
+    Settlement,
+    Undelivered,
+)
+from app.messaging.retry import Backoff, Unavailable
+from app.runtime.clock import Clock
+from app.runtime.logging import get_logger
+from app.runtime.metrics import RelayMetrics
+from app.runtime.notify import Notifier
+from app.runtime.shutdown import Shutdown
+
+_MEASURE_INTERVAL = 2.0
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much at a time and how often.
+
+    Args:
+        batch_size: most events of one pass.
+        poll_interval: seconds between passes when nothing wakes the relay.
+        lease_duration: how long a shard rests when its relay is gone.
+    """
+
+    batch_size: int
+    poll_interval: float
+    lease_duration: timedelta
+
+    @property
+    def send_patience(self) -> timedelta:
+        """How long one event may wait for Kafka.
+
+        Leases are renewed after a third of their time and a publish takes at most three times this long, so a pass that
+        was not frozen ends before its leases do.
+        """
+        return self.lease_duration / 5
+
+
+class Relay:
+    """Moves committed events to Kafka until asked to stop.
+
+    Args:
+        store: the outbox.
+        publisher: the way to Kafka.
+        wake: set by the listener when events were committed.
+        shutdown: the request to stop.
+        metrics: what is shown of it.
+        notifier: the service manager.
+        clock: monotonic time.
+        pace: batch and intervals.
+        event_backoff: how long an event waits that Kafka did not take.
+        outage_backoff: how long everything waits when Kafka or PostgreSQL cannot be used at all.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: RelayStore,
+        publisher: EventPublisher,
+        wake: asyncio.Event,
+        shutdown: Shutdown,
+        metrics: RelayMetrics,
+        notifier: Notifier,
+        clock: Clock,
+        pace: Pace,
+        event_backoff: Backoff,
+        outage_backoff: Backoff,
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._wake = wake
+        self._shutdown = shutdown
+        self._metrics = metrics
+        self._notifier = notifier
+        self._clock = clock
+        self._pace = pace
+        self._event_backoff = event_backoff
+        self._outage_backoff = outage_backoff
+        self._leases: Leases = {}
+        self._hold_at = self._measure_at = clock.monotonic()
+        self._lease_end = clock.monotonic()
+        self._first_shard = 0
+        self._status = ""
+
+    async def start(self) -> None:
+        """Take over what this instance held before and measure the outbox: the start-up check of the database.
+
+        Raises:
+            Unavailable: the database cannot be asked.
+        """
+        self._leases = await self._store.take_over()
+        await self._hold()
+        await self._measure()
+
+    async def run(self) -> None:
+        """Make passes until asked to stop; an outage is waited out, never a reason to end."""
+        failures = 0
+        while not self._shutdown.requested:
+            self._wake.clear()
+            try:
+                moved = await self._pass()
+            except Unavailable as error:
+                failures += 1
+                delay = self._outage_backoff.delay(failures)
+                _log.warning("relay_waits", dependency=error.dependency, reason=error.reason, failures=failures)
+                self._notifier.status(f"{error}; waiting since {failures} tries")
+                await self._rest(delay, wakeable=False)
+                continue
+            if failures:
+                _log.info("relay_goes_on", failures=failures)
+                self._notifier.status(self._status)
+            failures = 0
+            self._notifier.watchdog()
+            if not moved:
+                await self._rest(self._pace.poll_interval, wakeable=True)
+
+    async def stop(self) -> None:
+        """Give the shards back, so that another relay goes on at once, and leave Kafka."""
+        await self._publisher.close()
+        try:
+            await self._store.release(self._leases)
+        except Unavailable as error:
+            _log.warning("leases_not_released", reason=error.reason)  # they lapse by themselves
+
+    async def _pass(self) -> int:
+        now = self._clock.monotonic()
+        if now >= self._hold_at:
+            await self._hold()
+        if now >= self._measure_at:
+            await self._measure()
+        if not self._leases:
+            return 0
+        claimed = await self._store.claim(self._shards(), self._pace.batch_size)
+        if not claimed:
+            return 0
+        if self._clock.monotonic() + self._pace.send_patience.total_seconds() > self._lease_end:
+            # Claimed under leases that may lapse before Kafka answers: renew first, claim again.
+            self._hold_at = self._clock.monotonic()
+            return len(claimed)
+        try:
+            deliveries = await self._publisher.publish([event.envelope for event in claimed])
+        except Unavailable:
+            self._metrics.failures.inc(len(claimed))
+            raise
+        await self._settle(claimed, deliveries)
+        return len(claimed)
+
+    async def _settle(self, claimed: Sequence[PendingEvent], deliveries: Sequence[Delivery]) -> None:
+        settlements = []
+        for event, delivery in zip(claimed, deliveries, strict=True):
+            delay = self._event_backoff.delay(event.attempts + 1)
+            settlements.append(
+                Settlement(event.envelope.event_id, event.envelope.shard, delivery, timedelta(seconds=delay))
+            )
+            if not isinstance(delivery, Published):
+                self._metrics.failures.inc()
+                _log.warning(
+                    "event_undelivered" if isinstance(delivery, Undelivered) else "event_parked",
+                    reason=delivery.reason,
+                    event_id=str(event.envelope.event_id),
+                    aggregate_id=str(event.envelope.aggregate_id),
+                    topic=event.envelope.topic,
+                    tenant=event.envelope.tenant_id,
+                    attempts=event.attempts + 1,
+                )
+        settled = await self._store.settle(self._leases, settlements)
+        self._metrics.published.inc(settled.published)
+        self._metrics.parked.inc(settled.parked)
+        if settled.fenced:
+            # Somebody else owns these shards and publishes the events again; renewing tells which ones are left.
+            self._hold_at = self._clock.monotonic()
+            _log.warning("outcomes_fenced", events=settled.fenced)
+
+    async def _hold(self) -> None:
+        started = self._clock.monotonic()
+        held = await self._store.hold(self._leases, self._pace.lease_duration)
+        if set(held) != set(self._leases):
+            _log.info("shards_held", shards=sorted(held), lost=sorted(set(self._leases) - set(held)))
+        self._leases = held
+        self._metrics.shards.set(len(held))
+        seconds = self._pace.lease_duration.total_seconds()
+        self._lease_end = started + seconds
+        # A relay without all shards looks for free ones as often as it polls.
+        self._hold_at = started + min(seconds / 3, seconds if len(held) == SHARDS else self._pace.poll_interval)
+
+    async def _measure(self) -> None:
+        backlog = await self._store.backlog()
+        self._metrics.backlog.set(backlog.events)
+        self._metrics.oldest_age.set(backlog.oldest_age_seconds)
+        self._metrics.parked_aggregates.set(backlog.parked_aggregates)
+        self._measure_at = self._clock.monotonic() + _MEASURE_INTERVAL
+        status = f"holding {len(self._leases)} of {SHARDS} shards, {backlog.events} events waiting"
+        if backlog.parked_aggregates:
+            status += f", {backlog.parked_aggregates} aggregates wait behind a parked event"
+        if status != self._status:
+            self._status = status
+            self._notifier.status(status)
+
+    def _shards(self) -> list[int]:
+        """The held shards, another one first each time: a long backlog of one does not keep the others waiting."""
+        shards = sorted(self._leases)
+        self._first_shard = (self._first_shard + 1) % len(shards)
+        return shards[self._first_shard :] + shards[: self._first_shard]
+
+    async def _rest(self, seconds: float, *, wakeable: bool) -> None:
+        end = self._clock.monotonic() + seconds
+        while not self._shutdown.requested and (left := end - self._clock.monotonic()) > 0:
+            await self._first_of(min(left, self._notifier.feed_interval or left), wakeable=wakeable)
+            self._notifier.watchdog()
+            if wakeable and self._wake.is_set():
+                return
+
+    async def _first_of(self, seconds: float, *, wakeable: bool) -> None:
+        waiting: list[asyncio.Task[object]] = [asyncio.create_task(self._shutdown.wait())]
+        if wakeable:
+            waiting.append(asyncio.create_task(self._wake.wait()))
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
