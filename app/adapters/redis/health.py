@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.application.operations import OperationError
+
 _TIMEOUT_SECONDS = 3.0
 
 
-class RedisUnreachableError(Exception):
+class RedisUnreachableError(OperationError):
     """Redis did not answer or refused the user; the message says which."""
 
 
