@@ -198,8 +198,7 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
         """Nothing to save: positions are in PostgreSQL with the effects."""
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        if assigned:
-            self._assigned([_partition(known) for known in assigned])
+        self._assigned([_partition(known) for known in assigned])
 
 
 async def _await(awaitable: Awaitable[T]) -> T:
