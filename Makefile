@@ -57,7 +57,7 @@ topology: ## units, faults, drifts, bad input, kill and resume on released ENV=c
 	@$(STAGES) topology
 
 molecule: ## each role on a host of its own: check, converge, idempotence, verify, sabotage; ROLE=name for one
-	@$(SETUP) tools --quiet && .venv/bin/python .config/molecule/run.py $(ROLE)
+	@$(SETUP) tools --quiet && .venv/bin/python -m tests.molecule $(ROLE)
 
 ##@ Measurements
 

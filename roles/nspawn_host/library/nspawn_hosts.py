@@ -717,6 +717,7 @@ class Environment:
         config = (
             f"{stanzas}Host *\n  User root\n  IdentityFile {self.directory}/ssh_key\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self.directory}/known_hosts\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n"
+            f"  ControlMaster auto\n  ControlPersist 60s\n  ControlPath {self.directory}/connections/%C\n"
         )
         for name, content in (("known_hosts", known), ("ssh_config", config)):
             path = self.directory / name
