@@ -24,12 +24,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -48,8 +50,6 @@ HOST_PACKAGES = (
     "rsync",
     "systemd-container",
 )
-# Jars come from these roles: each has a pom.xml that says what to resolve and a jars.sha256 that says what it must be.
-JAR_ROLES = ("kafka", "zeebe")
 
 HOSTS = "playbooks/hosts.yml"
 DOWN = "playbooks/hosts_down.yml"
@@ -173,10 +173,12 @@ def check_variables(environment: Environment) -> list[str]:
         f"{environment.inventory.name}: {name} is used and set nowhere; {_nearest(name, set_in)}"
         for name in sorted(_names_in_expressions(f"{values}\n{playbooks}") - set(set_in) - passed)
     ]
+    # A role that no playbook applies yet cannot miss anything.
+    used = {role for role in required if re.search(rf"(?:role|name): {role}\b", playbooks)}
     problems += [
         f"{environment.inventory.name}: {name} is required by the role {role} and set nowhere; {_nearest(name, set_in)}"
-        for role, names in sorted(required.items())
-        for name in sorted(names - set(set_in) - passed)
+        for role in sorted(used)
+        for name in sorted(required[role] - set(set_in) - passed)
     ]
     return problems
 
@@ -251,23 +253,27 @@ def check_machine(environment: Environment, *, hosts: bool) -> list[str]:
 
 
 def check_jars(cache: Path) -> list[str]:
-    """Find jar folders that are finished by name and not what their lock says, by size and name; the full sums were checked when they were made."""
+    """Hash the finished jar sets: one that is damaged would stop the release on a host, after its first changes."""
     problems = []
-    for role in JAR_ROLES:
-        folder = jar_folder(role, cache)
-        if folder is None or not folder.exists():
-            continue
-        remedy = f"remove it (rm -rf {folder}) and run again, it is fetched anew"
+    for folder in sorted(cache.glob("jars/[!.]*")):
         try:
-            stamp = json.loads((folder / "jars.json").read_text())
-            sizes = {path.name: path.stat().st_size for path in folder.glob("*.jar")}
-        except (OSError, ValueError) as error:
-            problems.append(f"broken cache: {folder} cannot be read ({error}); {remedy}")
-            continue
-        if stamp != sizes:
-            odd = sorted(name for name in stamp.keys() | sizes.keys() if stamp.get(name) != sizes.get(name))
-            problems.append(f"broken cache: {folder}/{odd[0]} is not what was fetched; {remedy}")
+            manifest = json.loads((folder / "manifest.json").read_text())
+            with tarfile.open(folder / "jars.tar", "r:") as archive:
+                found = {member.name: _sha256(archive.extractfile(member)) for member in archive}
+            odd = sorted(name for name in manifest.keys() | found.keys() if manifest.get(name) != found.get(name))
+            trouble = f"{odd[0]} is not what its manifest says" if odd else None
+        except (OSError, ValueError, AttributeError, tarfile.TarError) as error:
+            trouble = f"it cannot be read ({error})"
+        if trouble:
+            problems.append(f"broken cache: {folder}: {trouble}; remove it (rm -r {folder}) and run again")
     return problems
+
+
+def _sha256(stream: IO[bytes] | None) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20) if stream else b"":
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def preflight() -> ModuleType:
@@ -408,47 +414,6 @@ def _locked_block(package: str) -> str:
     return found.group(0)
 
 
-def jar_folder(role: str, cache: Path) -> Path | None:
-    """Return where a role's jars are, named by what they are made from, or None while the role declares none."""
-    files = ROOT / "roles" / role / "files"
-    if not (files / "pom.xml").is_file() or not (files / "jars.sha256").is_file():
-        return None
-    name = hashlib.sha256((files / "pom.xml").read_bytes() + (files / "jars.sha256").read_bytes()).hexdigest()[:16]
-    return cache / "jars" / f"{role}-{name}"
-
-
-def fetch_jars(role: str, cache: Path) -> None:
-    """Resolve a role's jars with Maven and keep them only if every one is what the role's lock says."""
-    folder = jar_folder(role, cache)
-    if folder is None or folder.exists():
-        return
-    files = ROOT / "roles" / role / "files"
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    command = ["mvn", "--batch-mode", "--quiet", "--file", str(files / "pom.xml"), "dependency:copy-dependencies"]
-    run([*command, f"-DoutputDirectory={unfinished}", "-DincludeScope=runtime"])
-    wanted = {
-        name: digest for digest, name in (line.split() for line in (files / "jars.sha256").read_text().splitlines())
-    }
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(unfinished.glob("*.jar"))}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            state = (
-                "missing"
-                if name not in found
-                else "not in the lock"
-                if name not in wanted
-                else "not what the lock says"
-            )
-            raise SetUpError(
-                f"jar {name} of {role} is {state} (roles/{role}/files/jars.sha256); make the lock again if the pom changed on purpose"
-            )
-    sizes = {path.name: path.stat().st_size for path in unfinished.glob("*.jar")}
-    (unfinished / "jars.json").write_text(json.dumps(sizes, indent=1) + "\n")
-    unfinished.rename(folder)
-
-
 def play(environment: Environment, playbooks: Sequence[str], extra: Sequence[str], times: Path) -> int:
     """Run playbooks in one Ansible process, so that start-up and inventory are paid for once."""
     command = [
@@ -516,14 +481,13 @@ class Command:
     summary: str
     playbooks: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
-    jars: bool = False
     hosts: bool = True
 
 
 COMMANDS = {
     "hosts": Command("bring the hosts up", (HOSTS,)),
     "rebuild": Command("make the hosts anew, their disks included", (HOSTS,), ("-e", "nspawn_host_rebuild=true")),
-    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (HOSTS, SITE), jars=True),
+    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (HOSTS, SITE)),
     "build": Command("build the artifacts", (BUILD,), hosts=False),
     "release": Command(
         "everything: hosts, services, artifacts, release, smoke", (HOSTS, SITE, BUILD, RELEASE), jars=True
@@ -540,15 +504,11 @@ def prepare(environment: Environment, progress: Progress, command: Command) -> N
         install_packages((*BASE_PACKAGES, *HOST_PACKAGES))
     with progress.step("Virtual environment from locked requirements"):
         install_venv(environment.cache)
-    for role in JAR_ROLES if command.jars else ():
-        with progress.step(f"Jars of {role}"):
-            fetch_jars(role, environment.cache)
 
 
 def run_command(command: Command, environment: Environment, extra: Sequence[str]) -> int:
     """Prepare, play, and print the times of both; return Ansible's exit code."""
-    steps = 3 + (len(JAR_ROLES) if command.jars else 0) + 1
-    progress = Progress(steps)
+    progress = Progress(total=4)
     played: list[tuple[str, float]] = []
     with only_run(environment), tempfile.TemporaryDirectory() as folder:
         times = Path(folder, "times.json")
