@@ -489,9 +489,7 @@ COMMANDS = {
     "rebuild": Command("make the hosts anew, their disks included", (HOSTS,), ("-e", "nspawn_host_rebuild=true")),
     "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (HOSTS, SITE)),
     "build": Command("build the artifacts", (BUILD,), hosts=False),
-    "release": Command(
-        "everything: hosts, services, artifacts, release, smoke", (HOSTS, SITE, BUILD, RELEASE), jars=True
-    ),
+    "release": Command("everything: hosts, services, artifacts, release, smoke", (HOSTS, SITE, BUILD, RELEASE)),
     "down": Command("remove the hosts and everything made for them", (DOWN,), hosts=False),
 }
 
