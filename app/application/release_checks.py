@@ -142,7 +142,11 @@ def error_rate(before: Figures, after: Figures, limits: Limits, name: str = "err
     errors = sum(sample.value for sample in requests if sample.labels.get("status", "").startswith(_SERVER_ERROR))
     percent = _PERCENT * errors / total
     routes = sorted(
-        {sample.labels.get("route", "?") for sample in requests if sample.value and sample.labels.get("status", "")[:1] == _SERVER_ERROR}
+        {
+            sample.labels.get("route", "?")
+            for sample in requests
+            if sample.value and sample.labels.get("status", "")[:1] == _SERVER_ERROR
+        }
     )
     measured = f"{percent:.2g} % of {total:.0f} requests" + (f", on {', '.join(routes)}" if routes else "")
     if percent > limits.api_error_percent:
@@ -163,7 +167,9 @@ def api_latency(before: Figures, after: Figures, limits: Limits) -> Check:
     slowest = next(bound for bound, count in sorted(buckets.items()) if count >= 0.95 * total)
     measured = f"95 % of {total:.0f} requests within {slowest:g} s"
     if slowest > limits.api_p95_seconds:
-        return Check("api-latency", "failed", measured, limit, "look at slow statements and pool waits of the API hosts")
+        return Check(
+            "api-latency", "failed", measured, limit, "look at slow statements and pool waits of the API hosts"
+        )
     return Check("api-latency", "passed", measured, limit)
 
 
@@ -274,7 +280,10 @@ class Window:
         if self._requests:
             return [window]
         quiet = "no API request was answered meanwhile"
-        return [window, Check("window-error-rate", "inconclusive", quiet, f"at most {self.limits.api_error_percent:g} %")]
+        return [
+            window,
+            Check("window-error-rate", "inconclusive", quiet, f"at most {self.limits.api_error_percent:g} %"),
+        ]
 
 
 def _restarted(before: Figures, after: Figures) -> list[str]:

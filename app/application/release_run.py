@@ -52,7 +52,9 @@ def takeover(running: RunningRelease, asking: Holder) -> Takeover:
     if running.holder in asking.knows_dead:
         return Takeover(allowed=True, reason=f"the process of {running.holder} is gone")
     if running.silent_seconds > asking.stale_after.total_seconds():
-        return Takeover(allowed=True, reason=f"nothing was heard of {running.holder} for {running.silent_seconds:.0f} s")
+        return Takeover(
+            allowed=True, reason=f"nothing was heard of {running.holder} for {running.silent_seconds:.0f} s"
+        )
     return Takeover(
         allowed=False,
         reason=(

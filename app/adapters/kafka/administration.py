@@ -27,22 +27,19 @@ from kafka.admin import (
 )
 from kafka.errors import KafkaError
 
+from app.application.operations import OperationError
 from app.contracts.loader import Topic
 
 _TIMEOUT_MS = 5000
 _OBSERVER = "observer"
 
 
-class KafkaUnreachableError(Exception):
+class KafkaUnreachableError(OperationError):
     """The cluster did not answer, or refused; the message says which."""
 
 
-class TopicsRefusedError(Exception):
+class TopicsRefusedError(OperationError):
     """A topic differs in a way that is never repaired by itself; `problems` has a line for each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, order=True)
@@ -155,7 +152,7 @@ class KafkaAdministration:
             if wrong:
                 configure[name] = wrong
         if problems:
-            raise TopicsRefusedError(problems)
+            raise TopicsRefusedError(*problems)
         users = {entry.user for entry in wanted}
         return TopicsPlan(
             create=tuple(name for name in topics if name not in present),

@@ -90,7 +90,9 @@ class EngineRecords:
             batches = consumer.poll(timeout_ms=_POLL_MS)
             idle = 0 if batches else idle + 1
             if idle == _IDLE_POLLS:
-                raise KafkaUnreachableError(f"{TOPIC} gave no record for {timedelta(milliseconds=_POLL_MS * idle)} before its end")
+                raise KafkaUnreachableError(
+                    f"{TOPIC} gave no record for {timedelta(milliseconds=_POLL_MS * idle)} before its end"
+                )
             for batch in batches.values():
                 for message in batch:
                     if message.value:

@@ -9,11 +9,12 @@ from typing import Any
 
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
+from app.application.operations import OperationError
 
 _SQL = NamedBlocks("catalog_seed")
 
 
-class CatalogRefusedError(Exception):
+class CatalogRefusedError(OperationError):
     """A tenant has a published catalog of other content; the message names it. Published versions are immutable."""
 
 

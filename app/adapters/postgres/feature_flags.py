@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
+from app.application.operations import OperationError
 from app.contracts.loader import FeatureFlag
 
 _SQL = NamedBlocks("feature_flags")
 
 
-class UnknownFlagError(Exception):
+class UnknownFlagError(OperationError):
     """The database has flags that the contract does not declare; the message names them."""
 
 

@@ -15,17 +15,14 @@ from psycopg.rows import DictRow
 
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
+from app.application.operations import OperationError
 from app.contracts.loader import RoleGrants
 
 _SQL = NamedBlocks("grants")
 
 
-class GrantsRefusedError(Exception):
+class GrantsRefusedError(OperationError):
     """The contract names a table, function or role that the database does not have; `problems` has a line for each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, order=True)
@@ -75,7 +72,7 @@ async def plan_grants(connection: Connection, declared: Mapping[str, RoleGrants]
         problems += [f"{role}: function {name} does not exist" for name in grants.functions if name not in functions]
         wanted |= {Grant(role, "function", name, "EXECUTE") for name in grants.functions}
     if problems:
-        raise GrantsRefusedError(problems)
+        raise GrantsRefusedError(*problems)
     present = {Grant(**row) for row in await _rows(connection, "present")}
     return GrantsPlan(tuple(sorted(wanted - present)), tuple(sorted(present - wanted)))
 

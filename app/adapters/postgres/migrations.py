@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from yoyo.backends import DatabaseBackend
 from yoyo.migrations import Migration, MigrationList
 
 from app.adapters.postgres.operator_session import DatabaseUnreachableError
+from app.application.operations import OperationError
 
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_(?P<phase>expand|backfill|contract)_[a-z0-9_]+")
 _ATTEMPTS = 5
@@ -40,19 +41,15 @@ _LEDGER = "SELECT migration, content_sha256 FROM cpq.migration_ledger"
 _ENTER = "INSERT INTO cpq.migration_ledger (migration, content_sha256, release_id) VALUES (:migration, :sha, :release)"
 
 
-class MigrationRefusedError(Exception):
+class MigrationRefusedError(OperationError):
     """The files or the database are not in a state to migrate; `problems` names each file and what is wrong."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
 
-
-class MigrationBusyError(Exception):
+class MigrationBusyError(OperationError):
     """Another migration run is under way; the message names its session."""
 
 
-class MigrationFailedError(Exception):
+class MigrationFailedError(OperationError):
     """A migration was rolled back; the message names it, its database error or what its verify script missed."""
 
 
@@ -158,7 +155,7 @@ class Migrator:
             if name < newest
         ]
         if problems:
-            raise MigrationRefusedError(problems)
+            raise MigrationRefusedError(*problems)
         return MigrationPlan(
             pending=pending,
             applied=len(expand) - len(pending),

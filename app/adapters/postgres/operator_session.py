@@ -9,9 +9,18 @@ from datetime import timedelta
 import psycopg
 
 from app.adapters.postgres.pool import Connection, connection_parameters
+from app.application.operations import OperationError
+
+_HAS_TABLE = """
+    SELECT EXISTS (
+        SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'cpq' AND c.relname = %(table)s
+            AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    ) AS there
+"""
 
 
-class DatabaseUnreachableError(Exception):
+class DatabaseUnreachableError(OperationError):
     """PostgreSQL did not accept the connection; the message is the server's or the network's own."""
 
 
@@ -36,7 +45,7 @@ async def open_session(
 
 
 async def has_table(connection: Connection, table: str) -> bool:
-    """Tell whether the schema already has the table: before the first migration it has none."""
-    cursor = await connection.execute("SELECT to_regclass(%s) IS NOT NULL AS there", (f"cpq.{table}",))
+    """Tell whether the table is there for this role: not before the first migrations and grants."""
+    cursor = await connection.execute(_HAS_TABLE, {"table": table})
     row = await cursor.fetchone()
     return bool(row and row["there"])

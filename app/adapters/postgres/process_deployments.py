@@ -11,6 +11,9 @@ from app.adapters.postgres.pool import Connection
 
 _SQL = NamedBlocks("process_deployments")
 
+# Several heartbeats: one that is late does not make a worker dead.
+_HEARD_WITHIN = timedelta(seconds=60)
+
 
 @dataclass(frozen=True)
 class ProcessDeployment:
@@ -53,9 +56,9 @@ class ProcessDeployments:
         """Write what the engine answered."""
         await self._connection.execute(_SQL["record"], asdict(deployment))
 
-    async def live_workers(self, heard_within: timedelta) -> list[LiveWorker]:
-        """Workers heard of lately; none before the first migration."""
+    async def live_workers(self) -> list[LiveWorker]:
+        """Workers heard of within the last minute; none before the first migration."""
         if not await has_table(self._connection, "worker_registration"):
             return []
-        cursor = await self._connection.execute(_SQL["live_workers"], {"heard_within": heard_within})
+        cursor = await self._connection.execute(_SQL["live_workers"], {"heard_within": _HEARD_WITHIN})
         return [LiveWorker(**row) for row in await cursor.fetchall()]

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.operator_session import has_table
 from app.adapters.postgres.pool import Connection
+from app.application.operations import OperationError
 from app.application.release_run import Holder, RunningRelease, takeover
 
 _SQL = NamedBlocks("release_journal")
@@ -21,11 +22,11 @@ _SQL = NamedBlocks("release_journal")
 StepState = Literal["running", "succeeded", "failed"]
 
 
-class ReleaseRefusedError(Exception):
+class ReleaseRefusedError(OperationError):
     """Another release is under way; the message names its holder and what to do."""
 
 
-class NoReleaseError(Exception):
+class NoReleaseError(OperationError):
     """No release is under way."""
 
 
@@ -112,15 +113,17 @@ class ReleaseJournal:
         values["evidence"] = Jsonb(evidence) if evidence is not None else None
         await self._connection.execute(_SQL["step"], values)
 
-    async def heartbeat(self, run_id: UUID, holder: str) -> None:
-        """Say that the holder lives.
+    async def held_by(self, holder: str) -> UUID:
+        """Return the run that the holder has, and note that the holder lives.
 
         Raises:
-            NoReleaseError: the run has ended or belongs to another holder: stop.
+            NoReleaseError: no run is under way, or another holder has it: whoever asked must stop.
         """
-        cursor = await self._connection.execute(_SQL["heartbeat"], {"run_id": run_id, "holder": holder})
-        if cursor.rowcount == 0:
-            raise NoReleaseError(f"run {run_id} is not held by {holder} any more: see cpq-oms-admin release status")
+        row = await self._row("heartbeat", {"holder": holder})
+        if row is None:
+            raise NoReleaseError(f"no release is held by {holder}: cpq-oms-admin release status says who has it")
+        run_id: UUID = row["run_id"]
+        return run_id
 
     async def set_paused_timers(self, run_id: UUID, timers: Sequence[str]) -> None:
         """Record which timers wait to be resumed."""

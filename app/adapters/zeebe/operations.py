@@ -12,16 +12,18 @@ from pyzeebe import ZeebeClient, create_insecure_channel
 from pyzeebe.errors import ProcessInvalidError, PyZeebeError
 from pyzeebe.grpc_internals.types import DeployResourceResponse, TopologyResponse
 
+from app.application.operations import OperationError
+
 _TIMEOUT_SECONDS = 5.0
 _ROLE = TopologyResponse.BrokerInfo.Partition.PartitionBrokerRole
 _HEALTH = TopologyResponse.BrokerInfo.Partition.PartitionBrokerHealth
 
 
-class EngineUnreachableError(Exception):
+class EngineUnreachableError(OperationError):
     """The gateway did not answer; the message says how it failed."""
 
 
-class DeploymentRefusedError(Exception):
+class DeploymentRefusedError(OperationError):
     """The engine refused a process; the message is the engine's."""
 
 

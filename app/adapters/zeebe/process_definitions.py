@@ -11,16 +11,14 @@ from xml.etree import ElementTree as ET
 
 import yaml
 
+from app.application.operations import OperationError
+
 _BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
 _ZEEBE = "{http://camunda.org/schema/zeebe/1.0}"
 
 
-class ProcessFilesError(Exception):
+class ProcessFilesError(OperationError):
     """BPMN files and registry disagree or cannot be read; `problems` has a line for each."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems))
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def read_definitions(directory: Path) -> list[ProcessDefinition]:
         f"{path.name}: not in registry.yml" for path in sorted(directory.glob("*.bpmn")) if path.name not in registered
     ]
     if problems:
-        raise ProcessFilesError(problems)
+        raise ProcessFilesError(*problems)
     return definitions
 
 

@@ -37,8 +37,8 @@ ON CONFLICT (run_id, step) DO UPDATE SET
     finished_at = excluded.finished_at;
 
 -- name: heartbeat
--- The holder was heard of.
-UPDATE cpq.release_run SET heartbeat_at = now() WHERE run_id = %(run_id)s AND state = 'running' AND holder = %(holder)s;
+-- The holder was heard of; no row where it has no run (any more).
+UPDATE cpq.release_run SET heartbeat_at = now() WHERE state = 'running' AND holder = %(holder)s RETURNING run_id;
 
 -- name: set_timers
 -- Written before the first timer is stopped and emptied after the last one was started.

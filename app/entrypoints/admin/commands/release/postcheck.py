@@ -1,0 +1,35 @@
+"""The checks after a release."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from app.adapters.postgres.release_journal import ReleaseJournal
+from app.entrypoints.admin import measuring
+from app.entrypoints.admin.outcome import Outcome, failed, judged
+from app.entrypoints.admin.wiring import Session
+
+
+def command(
+    context: typer.Context, holder: Annotated[str, typer.Option(help="Who holds the release, as given to begin.")]
+) -> Outcome:
+    """Judge API latency, error rate, Kafka lag, Camunda incidents, DB locks and business success rate.
+
+    Compares with the baseline in the journal; limits and targets come from standard input; release.yml gives them.
+    """
+    session: Session = context.obj
+    return asyncio.run(_postcheck(session, holder))
+
+
+async def _postcheck(session: Session, holder: str) -> Outcome:
+    given = measuring.surroundings(session)
+    async with session.database() as connection:
+        journal = ReleaseJournal(connection)
+        steps = await journal.steps(await journal.held_by(holder))
+    kept = next((step["evidence"] for step in steps if step["step"] == "baseline"), None)
+    if kept is None:
+        return failed(["no baseline in the journal: cpq-oms-admin release baseline comes before the smoke test"])
+    return judged(await measuring.postchecks(session, given, measuring.stored_baseline(kept)))
