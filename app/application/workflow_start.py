@@ -53,13 +53,20 @@ class StartPass:
 
     Attributes:
         attempted: references claimed and tried.
-        is_more_due: there may be more that are due now.
-        problem: why nothing could be done, or None; the next pass should wait.
+        is_more_due: whether there may be more that are due now.
+        database_problem: why the database could not be used, or None.
+        engine_problem: why the engine could not be used, or None when it answered or was not asked.
     """
 
     attempted: int
-    is_more_due: bool
-    problem: str | None = None
+    is_more_due: bool = False
+    database_problem: str | None = None
+    engine_problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """What to wait for before the next pass, or None."""
+        return self.database_problem or self.engine_problem
 
 
 class WorkflowStarter:
@@ -105,16 +112,16 @@ class WorkflowStarter:
         limit = 1 if self._is_engine_away else self._batch
         try:
             if not await self._flags.is_enabled(FLAG):
-                return StartPass(0, is_more_due=False)
+                return StartPass(0)
             due = await self._queue.due(limit)
         except StoreUnavailable as error:
-            return StartPass(0, is_more_due=False, problem=f"database: {error}")
-        outcomes = await asyncio.gather(*(self._start(reference) for reference in due))
-        problems = sorted({outcome.problem for outcome in outcomes if outcome.problem})
+            return StartPass(0, database_problem=str(error))
+        passes = await asyncio.gather(*(self._start(reference) for reference in due))
         return StartPass(
-            sum(outcome.attempted for outcome in outcomes),
+            attempted=sum(one.attempted for one in passes),
             is_more_due=len(due) == limit,
-            problem=problems[0] if problems else None,
+            database_problem=next((one.database_problem for one in passes if one.database_problem), None),
+            engine_problem=next((one.engine_problem for one in passes if one.engine_problem), None),
         )
 
     async def _start(self, due: DueStart) -> StartPass:
@@ -123,7 +130,7 @@ class WorkflowStarter:
                 return await self._start_one(due)
             except (StoreUnavailable, ConcurrentChange) as error:
                 # The claim stands or was never made; either way the reference comes back by itself.
-                return StartPass(1, is_more_due=False, problem=f"database: {error}")
+                return StartPass(1, database_problem=str(error))
 
     async def _start_one(self, due: DueStart) -> StartPass:
         async with self._unit_of_work(due.tenant_id) as uow:
@@ -131,12 +138,12 @@ class WorkflowStarter:
             order = await uow.orders.get(due.order_id)
             await uow.commit()
         if claimed is None or order is None:
-            return StartPass(0, is_more_due=False)
+            return StartPass(0)
         reference = claimed.reference
         if not claimed.is_process_deployed:
             # The engine would keep the message and never look at it again, not even when the process arrives.
             await self._postpone(reference, _NOT_DEPLOYED_DELAY, f"process {reference.process_id} is not deployed")
-            return StartPass(1, is_more_due=False)
+            return StartPass(1)
         try:
             is_new = await self._engine.start(
                 reference.process_id,
@@ -153,15 +160,15 @@ class WorkflowStarter:
             self._is_engine_away = True
             delay = timedelta(seconds=self._backoff.delay(reference.start_attempts))
             await self._postpone(reference, delay, str(error))
-            return StartPass(1, is_more_due=False, problem=f"engine: {error}")
+            return StartPass(1, engine_problem=str(error))
         except EngineRefused as error:
             await self._postpone(reference, _REFUSED_DELAY, str(error))
-            return StartPass(1, is_more_due=False)
+            return StartPass(1)
         self._is_engine_away = False
         await self._mark_started(reference)
         self._observer.start("started" if is_new else "already_started")
         log.info("process started", order_id=str(reference.order_id), tenant=reference.tenant_id, is_new=is_new)
-        return StartPass(1, is_more_due=False)
+        return StartPass(1)
 
     async def _mark_started(self, reference: WorkflowReference) -> None:
         async with self._unit_of_work(reference.tenant_id) as uow:

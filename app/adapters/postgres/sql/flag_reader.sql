@@ -1,0 +1,3 @@
+-- name: value
+-- A flag's value in this environment.
+SELECT enabled FROM cpq.feature_flag WHERE flag = %(flag)s;

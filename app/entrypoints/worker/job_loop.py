@@ -1,0 +1,61 @@
+"""The life of a worker that serves job types: work until asked to stop, drain, and feed the watchdog from progress."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.adapters.zeebe.worker import ZeebeJobWorker
+from app.runtime.logging import get_logger
+from app.runtime.notify import Notifier
+from app.runtime.shutdown import Shutdown
+
+log = get_logger(__name__)
+
+_LOOK_INTERVAL = 1.0
+
+
+class JobLoop:
+    """Runs a job worker.
+
+    Args:
+        worker: the job worker.
+        shutdown: the request to stop.
+        notifier: the service manager.
+    """
+
+    def __init__(self, worker: ZeebeJobWorker, shutdown: Shutdown, notifier: Notifier) -> None:
+        self._worker = worker
+        self._shutdown = shutdown
+        self._notifier = notifier
+        self._status = ""
+
+    async def run(self) -> None:
+        """Work until a stop is requested and everything is settled; raises what breaks the worker."""
+        working = asyncio.create_task(self._worker.run())
+        try:
+            while not self._shutdown.requested and not working.done():
+                self._look()
+                await self._shutdown.sleep(self._interval)
+            self._notifier.stopping()
+            self._worker.stop()
+            while not working.done():
+                await asyncio.wait({working}, timeout=self._interval)
+                self._notifier.watchdog()
+        finally:
+            working.cancel()
+        await working
+
+    @property
+    def _interval(self) -> float:
+        return min(self._notifier.feed_interval or _LOOK_INTERVAL, _LOOK_INTERVAL)
+
+    def _look(self) -> None:
+        """Feed the watchdog while polls and jobs move, and show what is going on."""
+        if self._worker.is_stalled():
+            log.error("no progress")
+        else:
+            self._notifier.watchdog()
+        status = f"{self._worker.running} jobs running" if self._worker.is_engine_up else "the engine does not answer"
+        if status != self._status:
+            self._status = status
+            self._notifier.status(status)

@@ -1,0 +1,107 @@
+"""The life of a starter: passes over the due references, at once when woken and every now and then without."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Protocol
+
+from app.application.workflow_start import StartPass, WorkflowStarter
+from app.messaging.retry import Backoff
+from app.runtime.clock import Clock
+from app.runtime.logging import get_logger
+from app.runtime.notify import Notifier
+from app.runtime.shutdown import Shutdown
+
+log = get_logger(__name__)
+
+
+class EngineObserver(Protocol):
+    """Is told whether the engine answers: metrics, never decisions."""
+
+    def engine(self, *, up: bool) -> None:
+        """The engine answered, or did not."""
+        ...
+
+
+class StartLoop:
+    """Runs a starter.
+
+    Args:
+        starter: the starter.
+        wake: set when a workflow request was committed.
+        poll_interval: longest time between two passes.
+        shutdown: the request to stop.
+        notifier: the service manager.
+        observer: metrics.
+        clock: monotonic time.
+    """
+
+    def __init__(
+        self,
+        starter: WorkflowStarter,
+        *,
+        wake: asyncio.Event,
+        poll_interval: timedelta,
+        shutdown: Shutdown,
+        notifier: Notifier,
+        observer: EngineObserver,
+        clock: Clock,
+    ) -> None:
+        self._starter = starter
+        self._wake = wake
+        self._poll_interval = poll_interval.total_seconds()
+        self._shutdown = shutdown
+        self._notifier = notifier
+        self._observer = observer
+        self._clock = clock
+        self._backoff = Backoff(initial=0.5, maximum=5.0)
+        self._failures = 0
+        self._status = ""
+
+    async def run(self) -> None:
+        """Pass after pass until a stop is requested; a pass is never cut, so nothing is left half done."""
+        while not self._shutdown.requested:
+            self._wake.clear()
+            result = await self._starter.run_pass()
+            self._notifier.watchdog()
+            self._show(result)
+            if result.problem:
+                self._failures += 1
+                await self._rest(self._backoff.delay(self._failures), is_wakeable=False)
+            else:
+                self._failures = 0
+                if not result.is_more_due:
+                    await self._rest(self._poll_interval, is_wakeable=True)
+        self._notifier.stopping()
+
+    def _show(self, result: StartPass) -> None:
+        if result.engine_problem or result.attempted:
+            self._observer.engine(up=result.engine_problem is None)
+        status = f"waiting: {result.problem}" if result.problem else "starting processes"
+        if status != self._status:
+            self._status = status
+            self._notifier.status(status)
+            log.info("status", status=status)
+
+    async def _rest(self, seconds: float, *, is_wakeable: bool) -> None:
+        """Wait, feeding the watchdog, until the time is over, a stop is requested, or somebody wakes."""
+        end = self._clock.monotonic() + seconds
+        while (left := end - self._clock.monotonic()) > 0:
+            if self._shutdown.requested or (is_wakeable and self._wake.is_set()):
+                return
+            await self._first_of(min(left, self._notifier.feed_interval or left), is_wakeable=is_wakeable)
+            self._notifier.watchdog()
+
+    async def _first_of(self, seconds: float, *, is_wakeable: bool) -> None:
+        waiting = {asyncio.create_task(self._shutdown.wait())}
+        if is_wakeable:
+            waiting.add(asyncio.create_task(self._wake_wait()))
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def _wake_wait(self) -> None:
+        await self._wake.wait()

@@ -1,0 +1,230 @@
+"""Puts a worker together: the only place of this deployable that knows which technology is behind which port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+import psycopg
+from prometheus_client import CollectorRegistry
+from psycopg_pool import PoolTimeout
+
+from app.adapters.http.billing import billing
+from app.adapters.http.external_system import new_client
+from app.adapters.http.inventory import inventory
+from app.adapters.http.provisioning import provisioning
+from app.adapters.postgres.flag_reader import PostgresFeatureFlags
+from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
+from app.adapters.postgres.schema import ensure_schema
+from app.adapters.postgres.start_queue import PostgresStartQueue, WorkflowRequests
+from app.adapters.postgres.unit_of_work import unit_of_work_factory
+from app.adapters.postgres.worker_registrations import PostgresWorkerRegistrations
+from app.adapters.zeebe.channel import open_channel
+from app.adapters.zeebe.client import ZeebeWorkflowEngine
+from app.adapters.zeebe.worker import ServedJobType, ZeebeJobWorker
+from app.application.fulfillment import Fulfillment
+from app.application.ports import StoreUnavailable, WorkerRegistration
+from app.application.publication import Publication
+from app.application.workflow_start import WorkflowStarter
+from app.contracts.loader import Contracts
+from app.entrypoints.worker.job_handler import VARIABLE_NAMES, JobHandler
+from app.entrypoints.worker.job_loop import JobLoop
+from app.entrypoints.worker.presence import Presence
+from app.entrypoints.worker.registry import JOBS
+from app.entrypoints.worker.start_loop import StartLoop
+from app.runtime.clock import Clock, SystemClock
+from app.runtime.ids import UuidV7Ids
+from app.runtime.metrics import OrderMetrics, WorkerMetrics
+from app.runtime.notify import Notifier
+from app.runtime.shutdown import Shutdown
+from app.settings.worker import WorkerSettings
+
+DRAIN_TIMEOUT = timedelta(seconds=25)
+"""For jobs that run when a stop is requested; hand-backs and the way out fit beside it into the unit's TimeoutStopSec."""
+
+_CALLS_PER_RUN = 3
+"""A run may ask what a former call did, call, and ask what that one did."""
+
+# What a run needs beside its calls: three short transactions and the settling of its job.
+_RUN_MARGIN = timedelta(seconds=6)
+
+
+class Loop(Protocol):
+    """What a worker process does, whatever its group."""
+
+    async def run(self) -> None:
+        """Work until a stop is requested, and drain."""
+        ...
+
+
+def contract_problems(settings: WorkerSettings, contracts: Contracts) -> list[str]:
+    """Say what in the settings disagrees with the contracts, one line each."""
+    if settings.worker_group not in contracts.job_types.groups:
+        known = ", ".join(sorted(contracts.job_types.groups))
+        return [f"WORKER_GROUP: expected one of {known}"]
+    own = contracts.job_types.of_group(settings.worker_group)
+    problems = [
+        f"WORKER_ENABLED_TYPES: {name} is no job type of group {settings.worker_group}"
+        for name in settings.worker_enabled_types
+        if name not in own
+    ]
+    if own and not settings.worker_enabled_types:
+        problems.append(f"WORKER_ENABLED_TYPES: expected one or more of {', '.join(sorted(own))}")
+    for name, job_type in own.items():
+        limit = (job_type.timeout - _RUN_MARGIN) / _CALLS_PER_RUN
+        if job_type.external_system and settings.external_timeout > limit:
+            problems.append(
+                f"EXTERNAL_TIMEOUT: expected at most PT{limit.total_seconds():g}S, "
+                f"so that {_CALLS_PER_RUN} calls fit into a job of type {name}"
+            )
+    return problems
+
+
+@asynccontextmanager
+async def started_worker(
+    settings: WorkerSettings,
+    contracts: Contracts,
+    *,
+    release_id: str,
+    registry: CollectorRegistry,
+    notifier: Notifier,
+    shutdown: Shutdown,
+) -> AsyncIterator[Loop]:
+    """Connect, check, register, and hand out the group's loop; on leaving, give everything back.
+
+    The engine and the external systems may be away: that is waited out after the start.
+
+    Raises:
+        StoreUnavailable: the database does not answer.
+        SchemaTooOldError: a migration is missing.
+    """
+    parameters = connection_parameters(
+        settings.db_url,
+        settings.db_password.get_secret_value(),
+        application_name=f"{settings.app_instance_id}/{release_id}",
+        statement_timeout=settings.db_statement_timeout,
+    )
+    clock = SystemClock()
+    own = contracts.job_types.of_group(settings.worker_group)
+    registration = WorkerRegistration(
+        instance_id=settings.app_instance_id,
+        worker_group=settings.worker_group,
+        job_types=sorted(settings.worker_enabled_types),
+        variables_schema_version=contracts.job_types.variables_schema_version,
+        release_id=release_id,
+        started_at=clock.now(),
+    )
+    pool = make_pool(parameters, max_size=settings.db_pool_max, wait=settings.db_statement_timeout)
+    common = _Common(settings, contracts, pool, clock, WorkerMetrics(registry), notifier, shutdown)
+    async with pool:
+        try:
+            async with pool.connection() as connection:
+                await ensure_schema(connection)
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise StoreUnavailable(f"database: {error}") from error
+        loop = _job_loop(common, OrderMetrics(registry)) if own else _start_loop(common, parameters)
+        async with loop as running, Presence(PostgresWorkerRegistrations(pool), registration):
+            yield running
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What every group's loop is made of."""
+
+    settings: WorkerSettings
+    contracts: Contracts
+    pool: Pool
+    clock: Clock
+    metrics: WorkerMetrics
+    notifier: Notifier
+    shutdown: Shutdown
+
+
+@asynccontextmanager
+async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIterator[StartLoop]:
+    """The loop of the group that serves no job type: it starts processes."""
+    requests = WorkflowRequests(parameters)
+    async with open_channel(str(common.settings.camunda_grpc_address)) as channel:
+        starter = WorkflowStarter(
+            queue=PostgresStartQueue(common.pool),
+            flags=PostgresFeatureFlags(
+                common.pool, {name: flag.default for name, flag in common.contracts.flags.items()}
+            ),
+            unit_of_work=unit_of_work_factory(common.pool),
+            engine=ZeebeWorkflowEngine(channel),
+            clock=common.clock,
+            observer=common.metrics,
+            concurrency=common.settings.db_pool_max,
+        )
+        listening = asyncio.create_task(requests.listen())
+        try:
+            yield StartLoop(
+                starter,
+                wake=requests.wake,
+                poll_interval=common.settings.worker_poll_interval,
+                shutdown=common.shutdown,
+                notifier=common.notifier,
+                observer=common.metrics,
+                clock=common.clock,
+            )
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+
+@asynccontextmanager
+async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobLoop]:
+    """The loop of a group that serves job types."""
+    settings, contract = common.settings, common.contracts.job_types
+    ids = UuidV7Ids()
+    async with open_channel(str(settings.camunda_grpc_address)) as channel, new_client() as client:
+        timeout = settings.external_timeout
+        fulfillment = Fulfillment(
+            unit_of_work=unit_of_work_factory(common.pool),
+            systems={
+                "inventory": inventory(
+                    client, settings.inventory_url, settings.inventory_token.get_secret_value(), timeout
+                ),
+                "provisioning": provisioning(
+                    client, settings.provisioning_url, settings.provisioning_token.get_secret_value(), timeout
+                ),
+                "billing": billing(client, settings.billing_url, settings.billing_token.get_secret_value(), timeout),
+            },
+            environment=settings.app_env,
+            max_runs=settings.worker_max_runs,
+            clock=common.clock,
+            ids=ids,
+            publication=Publication(common.contracts.topics, ids),
+            orders=orders,
+            calls=common.metrics,
+        )
+        worker = ZeebeJobWorker(
+            channel,
+            name=settings.app_instance_id,
+            job_types=[
+                ServedJobType(
+                    name=name,
+                    handle=JobHandler(
+                        JOBS[name],
+                        fulfillment,
+                        contract.job_types[name].retry_backoff,
+                        contract.variables_schema_version,
+                    ),
+                    timeout=contract.job_types[name].timeout,
+                    max_active=min(contract.job_types[name].max_jobs_active, settings.worker_max_jobs_active),
+                )
+                for name in settings.worker_enabled_types
+            ],
+            variables=VARIABLE_NAMES,
+            request_timeout=settings.worker_request_timeout,
+            poll_interval=settings.worker_poll_interval,
+            drain_timeout=DRAIN_TIMEOUT,
+            clock=common.clock,
+            observer=common.metrics,
+        )
+        yield JobLoop(worker, common.shutdown, common.notifier)
