@@ -1,4 +1,3 @@
-#!/usr/bin/python
 """Ansible module: bring a set of files, directories and links to their declared state in one task.
 
 One task per file costs half a second each over ssh; a role's whole configuration costs the same as one file here.
@@ -7,7 +6,6 @@ Every new content is staged and validated before the first file is replaced, so 
 
 from __future__ import annotations
 
-import errno
 import grp
 import os
 import pwd
@@ -77,9 +75,10 @@ REQUIRED_OF_STATE: Mapping[str, frozenset[str]] = {
 }
 OCTAL_MODE = re.compile(r"0[0-7]{3,4}")
 HIDDEN = "(secret, not shown)\n"
+_LEAST_DEPTH = 2
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The declared set cannot be applied; the message names the path and the remedy."""
 
 
@@ -111,28 +110,28 @@ def parse(raw: Mapping[str, Any]) -> Entry:
     """Read one declared entry.
 
     Raises:
-        Refused: a key is missing, unknown or has a value that would not mean what its author thinks.
+        RefusedError: a key is missing, unknown or has a value that would not mean what its author thinks.
     """
     path = str(raw.get("path") or "")
-    if not path.startswith("/") or os.path.normpath(path) != path or path.count("/") < 2:
-        raise Refused(f"path {path!r}: expected a normalised absolute path below a top-level directory")
+    if not path.startswith("/") or os.path.normpath(path) != path or path.count("/") < _LEAST_DEPTH:
+        raise RefusedError(f"path {path!r}: expected a normalised absolute path below a top-level directory")
     state = str(raw.get("state", "file"))
     if state not in KEYS_OF_STATE:
-        raise Refused(f"{path}: state {state!r} is none of {', '.join(KEYS_OF_STATE)}")
+        raise RefusedError(f"{path}: state {state!r} is none of {', '.join(KEYS_OF_STATE)}")
     unknown = set(raw) - KEYS_OF_STATE[state] - {"path", "state"}
     missing = {key for key in REQUIRED_OF_STATE[state] if raw.get(key) is None}
     if unknown or missing:
         problems = [f"unknown key {key}" for key in sorted(unknown)] + [f"missing key {key}" for key in sorted(missing)]
-        raise Refused(f"{path}: {', '.join(problems)} for state {state}")
+        raise RefusedError(f"{path}: {', '.join(problems)} for state {state}")
     mode = raw.get("mode", "0755" if state == "directory" else "0644")
     if not isinstance(mode, str) or not OCTAL_MODE.fullmatch(mode):
-        raise Refused(f'{path}: mode {mode!r} is not a quoted octal string such as "0644"')
+        raise RefusedError(f'{path}: mode {mode!r} is not a quoted octal string such as "0644"')
     validate = str(raw.get("validate", ""))
     if validate and "%s" not in validate:
-        raise Refused(f"{path}: validate has no %s in place of the file")
+        raise RefusedError(f"{path}: validate has no %s in place of the file")
     secret = raw.get("secret", False)
     if not isinstance(secret, bool):
-        raise Refused(f"{path}: secret is neither true nor false")
+        raise RefusedError(f"{path}: secret is neither true nor false")
     return Entry(
         path=path,
         state=state,
@@ -217,7 +216,7 @@ class FileSet:
         """Run the entry's validation command on the staged content.
 
         Raises:
-            Refused: the command is missing or judges the content bad. In check mode a missing command is no fault:
+            RefusedError: the command is missing or judges the content bad. In check mode a missing command is no fault:
                 an earlier task, not yet run, may install it.
         """
         command = shlex.split(entry.validate)
@@ -229,34 +228,33 @@ class FileSet:
         if shutil.which(command[0]) is None:
             if self._module.check_mode:
                 return
-            raise Refused(f"{entry.path}: validation command {command[0]} is not installed")
+            raise RefusedError(f"{entry.path}: validation command {command[0]} is not installed")
         code, out, err = self._module.run_command([part.replace("%s", str(staged)) for part in command])
         if code != 0:
-            raise Refused(f"{entry.path}: {command[0]} refused the new content: {(err or out).strip()}")
+            raise RefusedError(f"{entry.path}: {command[0]} refused the new content: {(err or out).strip()}")
 
     def apply(self, entry: Entry) -> None:
         """Bring the path to its declared state."""
+        path = Path(entry.path)
         if entry.state == "absent":
-            self._remove(entry.path)
+            self._remove(path)
         elif entry.state == "link":
-            self._replace(entry.path, lambda name: os.symlink(entry.target, name))
+            self._replace(path, lambda new: new.symlink_to(entry.target))
         elif entry.state == "directory":
-            if not os.path.isdir(entry.path):
-                os.mkdir(entry.path, 0o700)
-            self._set_attributes(entry.path, entry)
+            if not path.is_dir():
+                path.mkdir(mode=0o700)
+            self._set_attributes(path, entry)
         else:
-            self._replace(entry.path, lambda name: self._write(name, entry))
+            self._replace(path, lambda new: self._write(new, entry))
 
     def _check_place(self, entry: Entry, now: str) -> None:
-        parent = os.path.dirname(entry.path)
+        parent = Path(entry.path).parent
         # In check mode an earlier task, not yet run, may make the directory.
-        if entry.state != "absent" and not (
-            os.path.isdir(parent) or parent in self._planned or self._module.check_mode
-        ):
-            raise Refused(f"{entry.path}: its directory does not exist; declare {parent} before it")
+        if entry.state != "absent" and not (parent.is_dir() or str(parent) in self._planned or self._module.check_mode):
+            raise RefusedError(f"{entry.path}: its directory does not exist; declare {parent} before it")
         replaceable = {"file", "link", "absent"} if entry.state in {"file", "link"} else {entry.state, "absent"}
         if entry.state != "absent" and now not in replaceable:
-            raise Refused(
+            raise RefusedError(
                 f"{entry.path}: is a {now}, declared as {entry.state}; remove it by hand or declare it absent"
             )
 
@@ -266,7 +264,7 @@ class FileSet:
             change.before, change.after = f"{now}\n", "absent\n"
             return None if now == "absent" else change
         if entry.state == "link":
-            change.before = f"link to {os.readlink(entry.path)}\n" if now == "link" else f"{now}\n"
+            change.before = f"link to {Path(entry.path).readlink()}\n" if now == "link" else f"{now}\n"
             change.after = f"link to {entry.target}\n"
             return None if change.before == change.after else change
         if status is None or now != entry.state:
@@ -288,45 +286,40 @@ class FileSet:
             change.after += "(content differs)\n"
         return change
 
-    def _remove(self, path: str) -> None:
-        if os.path.isdir(path) and not os.path.islink(path):
+    def _remove(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif os.path.lexists(path):
-            os.unlink(path)
+        else:
+            path.unlink(missing_ok=True)
 
-    def _replace(self, path: str, make: Callable[[str], None]) -> None:
+    def _replace(self, path: Path, make: Callable[[Path], None]) -> None:
         """Make the new object beside the path and rename it over: a reader sees the old or the new one, never a half."""
-        directory, base = os.path.split(path)
-        with tempfile.TemporaryDirectory(prefix=f".{base}.", dir=directory) as folder:
-            name = os.path.join(folder, base)
-            make(name)
-            os.rename(name, path)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            new = Path(folder) / path.name
+            make(new)
+            new.rename(path)
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
-        except OSError as error:
-            # Some file systems cannot sync a directory; the rename itself is still atomic.
-            if error.errno != errno.EINVAL:
-                raise
         finally:
             os.close(descriptor)
 
-    def _write(self, name: str, entry: Entry) -> None:
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    def _write(self, new: Path, entry: Entry) -> None:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(entry.content)
             stream.flush()
             os.fsync(stream.fileno())
-        self._set_attributes(name, entry)
+        self._set_attributes(new, entry)
 
-    def _set_attributes(self, name: str, entry: Entry) -> None:
+    def _set_attributes(self, path: Path, entry: Entry) -> None:
         try:
             uid = pwd.getpwnam(entry.owner).pw_uid
             gid = grp.getgrnam(entry.group).gr_gid
         except KeyError as error:
-            raise Refused(f"{entry.path}: {error.args[0]}; create the user and group first") from error
-        os.chown(name, uid, gid)
-        os.chmod(name, entry.mode)
+            raise RefusedError(f"{entry.path}: {error.args[0]}; create the user and group first") from error
+        os.chown(path, uid, gid)
+        path.chmod(entry.mode)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -340,7 +333,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     declared = [entry.path for entry in entries]
     twice = sorted({path for path in declared if declared.count(path) > 1})
     if twice:
-        raise Refused(f"declared twice: {', '.join(twice)}")
+        raise RefusedError(f"declared twice: {', '.join(twice)}")
     staging = Path(tempfile.mkdtemp(prefix="file_set.", dir=module.tmpdir))
     try:
         files = FileSet(module, staging)
@@ -373,7 +366,7 @@ def main() -> None:
     )
     try:
         result = run(module)
-    except (Refused, OSError) as error:
+    except (RefusedError, OSError) as error:
         module.fail_json(msg=str(error))
     else:
         module.exit_json(**result)

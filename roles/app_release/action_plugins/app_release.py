@@ -1,0 +1,52 @@
+"""Sends a host the artifacts that it lacks, and nothing when it lacks none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """Reads the bundle here, lets the module look there, and installs what the module found due."""
+
+    TRANSFERS_FILES = True
+    _VALID_ARGS = frozenset({"bundle", "keep", "python", "root", "units"})
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module once to look and, when something is due, once more with the payload in place."""
+        super().run(tmp, task_vars)
+        options = self._task.args
+        bundle = Path(options["bundle"])
+        try:
+            manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+            artifacts = {unit: manifest["units"][unit] for unit in options["units"]}
+        except (OSError, ValueError) as error:
+            raise AnsibleActionFail(f"{bundle} holds no bundle: {error}") from error
+        except KeyError as error:
+            raise AnsibleActionFail(f"{bundle} holds no artifact of unit {error.args[0]}") from error
+        arguments = {
+            "root": options["root"],
+            "release_id": manifest["release_id"],
+            "git_commit": manifest["git_commit"],
+            "units": {unit: artifact["sha256"] for unit, artifact in artifacts.items()},
+            "python": options["python"],
+            "keep": options["keep"],
+        }
+        look: dict[str, Any] = self._execute_module("app_release", arguments, task_vars=task_vars)
+        if look.get("failed") or not look.get("due") or self._task.check_mode:
+            return look
+        payload = self._make_tmp_path()
+        try:
+            for name in ("uv", *(artifacts[unit]["file"] for unit in look["due"])):
+                self._transfer_file(str(bundle / name), self._connection._shell.join_path(payload, name))  # noqa: SLF001
+            self._fixup_perms2((payload, self._connection._shell.join_path(payload, "uv")))  # noqa: SLF001
+            installed: dict[str, Any] = self._execute_module(
+                "app_release", {**arguments, "payload": payload}, task_vars=task_vars
+            )
+        finally:
+            self._remove_tmp_path(payload)
+        return installed

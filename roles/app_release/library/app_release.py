@@ -1,0 +1,285 @@
+"""Ansible module: bring the installed releases of one host to what a bundle says, all units in one task.
+
+A release is a virtual environment in a folder of its own, made offline from the artifact's hash-locked wheels. Beside
+it lies a manifest of every file's hash, so an installation that was cut short, altered or added to is found and made anew.
+No unit is started and `current` is not touched here: an installed release has no effect until it is activated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: app_release
+short_description: Install releases from a bundle
+description:
+  - Its action plugin reads the bundle on the control machine and sends only the artifacts that the host needs.
+options:
+  root: {description: Folder of all units on the host., type: path, required: true}
+  release_id: {description: Release to install., type: str, required: true}
+  git_commit: {description: Commit that the release was built from., type: str, required: true}
+  units: {description: SHA-256 of the artifact by unit., type: dict, required: true}
+  python: {description: The host's Python that the environments use., type: path, required: true}
+  keep: {description: Releases of a unit to keep besides the installed and the current one., type: int, required: true}
+  payload: {description: Folder on the host with uv and the artifacts; without it the module only looks., type: path}
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: full}
+"""
+
+TREE = "tree.json"
+UNFINISHED = ".unfinished"
+SHOWN_PATHS = 5
+
+
+class RefusedError(Exception):
+    """The release cannot be installed; the message names the unit and the reason."""
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def stamp_of(status: os.stat_result) -> list[int]:
+    """Return what tells that a file was written to: the kernel sets the change time, nobody can set it back."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def tree_of(root: Path, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return mode, owner, stamp and content hash of everything below `root` except the manifest itself.
+
+    A file whose stamp is the recorded one was not written to since, so its recorded hash is taken; others are read.
+    """
+    return dict(_entries(root, root, recorded))
+
+
+def _entries(root: Path, folder: Path, recorded: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    prefix = "" if folder == root else f"{folder.relative_to(root)}/"
+    with os.scandir(folder) as scan:
+        found = list(scan)
+    for entry in found:
+        name = prefix + entry.name
+        if name in {TREE, UNFINISHED}:
+            continue
+        status = entry.stat(follow_symlinks=False)
+        about: dict[str, Any] = {"mode": status.st_mode, "owner": [status.st_uid, status.st_gid]}
+        if entry.is_symlink():
+            about["content"] = str(Path(entry.path).readlink())
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _entries(root, Path(entry.path), recorded)
+        elif entry.is_file(follow_symlinks=False):
+            about["stamp"] = stamp_of(status)
+            known = recorded.get(name, {})
+            unread = known.get("stamp") == about["stamp"]
+            about["content"] = known["content"] if unread else sha256_of(Path(entry.path))
+        yield name, about
+
+
+def differences(actual: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[str]:
+    """Return the names that are missing, added or other than recorded; a new stamp alone is no difference."""
+
+    def judged(about: Mapping[str, Any] | None) -> Any:
+        return about and (about["mode"], about["owner"], about.get("content"))
+
+    if actual == recorded:
+        return []
+    names = sorted({*actual, *recorded})
+    return [name for name in names if judged(actual.get(name)) != judged(recorded.get(name))]
+
+
+def compile_sources(trees: Sequence[Path], python: str) -> None:
+    """Compile every Python file of the trees, files that several trees share once.
+
+    Compiling is most of an installation's time. What is compiled is checked against the source's hash at import, not
+    against its time, so the copies stay valid; a file that is no Python for this interpreter is left out.
+    """
+    twins: dict[tuple[str, str], list[Path]] = {}
+    for tree in trees:
+        packages = next(tree.glob("lib/python*/site-packages"))
+        for source in packages.rglob("*.py"):
+            twins.setdefault((str(source.relative_to(packages)), sha256_of(source)), []).append(source)
+    command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "checked-hash", "-i", "-"]
+    firsts = "".join(f"{sources[0]}\n" for sources in twins.values())
+    subprocess.run(command, input=firsts, capture_output=True, text=True, check=False)
+    tag = subprocess.run(
+        [python, "-c", "import sys; print(sys.implementation.cache_tag)"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for first, *others in twins.values():
+        compiled = Path("__pycache__", f"{first.stem}.{tag}.pyc")
+        if (first.parent / compiled).exists():
+            for other in others:
+                (other.parent / "__pycache__").mkdir(exist_ok=True)
+                shutil.copyfile(first.parent / compiled, other.parent / compiled)
+
+
+class Installation:
+    """One unit's release on this host."""
+
+    def __init__(self, unit: str, artifact_sha256: str, arguments: Mapping[str, Any]) -> None:
+        self.unit = unit
+        self._identity = {
+            "release_id": arguments["release_id"],
+            "git_commit": arguments["git_commit"],
+            "artifact_sha256": artifact_sha256,
+        }
+        self._home = Path(arguments["root"]) / unit
+        self.path = self._home / "releases" / arguments["release_id"]
+        self._python = arguments["python"]
+
+    def fault(self) -> str:
+        """Return why the release must be installed, or nothing when it is there as it was installed."""
+        if not self.path.is_dir():
+            return "absent"
+        if (self.path / UNFINISHED).exists():
+            return "unfinished"
+        try:
+            identity = json.loads((self.path / "release.json").read_text(encoding="utf-8"))
+            recorded = json.loads((self.path / TREE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return "without its manifest"
+        if identity != self._identity:
+            return "made from another artifact"
+        names = differences(tree_of(self.path, recorded), recorded)
+        if not names:
+            return ""
+        more = f" and {len(names) - SHOWN_PATHS} more" if len(names) > SHOWN_PATHS else ""
+        return f"altered: {', '.join(names[:SHOWN_PATHS])}{more}"
+
+    def install(self, payload: Path) -> None:
+        """Unpack the release anew from the payload, marked as unfinished.
+
+        Raises:
+            RefusedError: the artifact is not the declared one, or the installer failed.
+        """
+        artifact = payload / f"cpq-oms-{self.unit}.tar"
+        if sha256_of(artifact) != self._identity["artifact_sha256"]:
+            raise RefusedError(f"{self.unit}: the artifact's SHA-256 is not the bundle's")
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True)
+        (self.path / UNFINISHED).touch()
+        with tempfile.TemporaryDirectory(dir=payload) as unpacked:
+            with tarfile.open(artifact) as tar:
+                tar.extractall(unpacked, filter="data")
+            environ = {
+                "HOME": str(payload),
+                "LANG": "C.UTF-8",
+                "PATH": "/usr/bin:/bin",
+                "UV_CACHE_DIR": str(payload / "cache"),
+                # Hard links would let one altered file alter every release and unit that shares it.
+                "UV_LINK_MODE": "copy",
+                "UV_NO_CONFIG": "1",
+                "UV_OFFLINE": "1",
+                "UV_PYTHON_DOWNLOADS": "never",
+            }
+            self._run(payload, environ, "venv", "--allow-existing", "--python", self._python, str(self.path))
+            self._run(
+                payload,
+                environ,
+                *("pip", "install", "--python", str(self.path / "bin/python"), "--no-index", "--no-deps"),
+                *("--find-links", f"{unpacked}/wheels", "--require-hashes"),
+                *("--requirement", f"{unpacked}/requirements.txt"),
+            )
+        (self.path / "release.json").write_text(json.dumps(self._identity) + "\n", encoding="utf-8")
+
+    def record(self) -> None:
+        """Write the manifest of what is installed now."""
+        (self.path / TREE).write_text(json.dumps(tree_of(self.path, {})), encoding="utf-8")
+
+    def finish(self) -> None:
+        """Declare the release complete, once every byte of it is on disk."""
+        (self.path / UNFINISHED).unlink()
+
+    def outdated(self, keep: int) -> list[Path]:
+        """Return the releases to remove: all but this one, the current one and the `keep` newest of the others."""
+        current = self._home / "current"
+        spared = {self.path, current.resolve() if current.is_symlink() else self.path}
+        try:
+            others = [path for path in (self._home / "releases").iterdir() if path not in spared]
+        except FileNotFoundError:
+            return []
+        return sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[keep:]
+
+    def _run(self, payload: Path, environ: Mapping[str, str], *arguments: str) -> None:
+        command = [str(payload / "uv"), "--quiet", *arguments]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RefusedError(f"{self.unit}: {' '.join(arguments[:2])} failed: {(done.stderr or done.stdout).strip()}")
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Look, install what is due, remove what is outdated; return the module's result."""
+    arguments = module.params
+    installations = [Installation(unit, sha, arguments) for unit, sha in sorted(arguments["units"].items())]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        faults = dict(zip(installations, pool.map(Installation.fault, installations), strict=True))
+        due = [installation for installation, fault in faults.items() if fault]
+        removed = [path for installation in installations for path in installation.outdated(arguments["keep"])]
+        needs_payload = bool(due) and not arguments["payload"]
+        if not (module.check_mode or needs_payload):
+            if due:
+                list(pool.map(lambda installation: installation.install(Path(arguments["payload"])), due))
+                compile_sources([installation.path for installation in due], arguments["python"])
+                list(pool.map(Installation.record, due))
+                os.sync()
+            for installation in due:
+                installation.finish()
+            for path in removed:
+                shutil.rmtree(path)
+    release_id = arguments["release_id"]
+    return {
+        "changed": bool(due or removed),
+        "due": [installation.unit for installation in due],
+        "removed": [str(path) for path in removed],
+        "diff": [
+            {
+                "before_header": installation.unit,
+                "after_header": installation.unit,
+                "before": f"{release_id} {fault}\n",
+                "after": f"{release_id} installed\n",
+            }
+            for installation, fault in faults.items()
+            if fault
+        ],
+    }
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "release_id": {"type": "str", "required": True},
+            "git_commit": {"type": "str", "required": True},
+            "units": {"type": "dict", "required": True},
+            "python": {"type": "path", "required": True},
+            "keep": {"type": "int", "required": True},
+            "payload": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o022)
+    try:
+        result = run(module)
+    except (RefusedError, OSError, tarfile.TarError) as error:
+        module.fail_json(msg=str(error))
+    else:
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
