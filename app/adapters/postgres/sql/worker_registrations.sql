@@ -1,0 +1,16 @@
+-- name: announce
+-- A registration or its heartbeat; written anew if somebody removed it: a worker that lives must be seen to live.
+INSERT INTO cpq.worker_registration (
+    instance_id, worker_group, job_types, variables_schema_version, release_id, started_at, heartbeat_at
+) VALUES (
+    %(instance_id)s, %(worker_group)s, %(job_types)s, %(variables_schema_version)s, %(release_id)s, %(started_at)s,
+    now()
+)
+ON CONFLICT (instance_id) DO UPDATE SET
+    worker_group = excluded.worker_group, job_types = excluded.job_types,
+    variables_schema_version = excluded.variables_schema_version, release_id = excluded.release_id,
+    started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at;
+
+-- name: remove
+-- The registration of one run of an instance: a run that began since keeps its own.
+DELETE FROM cpq.worker_registration WHERE instance_id = %(instance_id)s AND started_at = %(started_at)s;
