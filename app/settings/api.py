@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.settings.reader import Credential
 from app.settings.shared import AddressList, AddressValue, DatabasePoolSettings, HttpUrl, RedisUrl, UnitSettings
@@ -25,3 +25,10 @@ class ApiSettings(UnitSettings, DatabasePoolSettings):
     auth_jwks_url: HttpUrl
     kafka_bootstrap_servers: AddressList
     camunda_grpc_address: AddressValue
+
+    @model_validator(mode="after")
+    def _listeners_differ(self) -> Self:
+        """Requests are told apart by the port they came in by."""
+        if self.http_bind.port == self.metrics_bind.port:
+            raise ValueError("HTTP_BIND and METRICS_BIND must have different ports")
+        return self

@@ -50,6 +50,14 @@ def take_environment() -> dict[str, str]:
     return environ
 
 
+def share_metrics_directory(directory: Path) -> None:
+    """Tell the metrics library where the processes of a unit add up their counters.
+
+    It reads this variable when it is imported, so call this first.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+
+
 def credentials_directory(environ: Mapping[str, str]) -> Path | None:
     """The directory of LoadCredential= files, or None outside a unit that has any."""
     path = environ.get("CREDENTIALS_DIRECTORY")

@@ -16,7 +16,6 @@ from app.application.queries import Queries
 from app.application.quotes import QuoteCommands
 from app.entrypoints.api import problems
 from app.entrypoints.api.health import (
-    DatabaseCheck,
     DiagnosticsResource,
     LiveResource,
     MetricsResource,
@@ -71,8 +70,8 @@ class Dependencies:
     requests: RequestObserver
     order_metrics: OrderMetrics
     metrics_registry: Callable[[], CollectorRegistry]
-    check_database: DatabaseCheck
-    probes: Sequence[Probe]
+    ask_database: Probe
+    ask_others: Sequence[Probe]
     lifespan: Lifespan
     openapi: Path
     internal_port: int
@@ -100,10 +99,10 @@ def routes(deps: Dependencies) -> Sequence[Route]:
         Route("/v1/orders/{order_id:uuid}", OrderResource(deps.queries), {"GET": "order:read"}),
         Route("/openapi.json", OpenApiResource(deps.openapi), {"GET": None}),
         Route("/health/live", LiveResource(), {"GET": None}),
-        Route("/health/ready", ReadyResource(deps.check_database), {"GET": None}),
+        Route("/health/ready", ReadyResource(deps.ask_database), {"GET": None}),
         Route("/health/startup", StartupResource(lambda: deps.lifespan.has_started), {"GET": None}),
         # On the internal listener only; see middleware.ListenerWall.
-        Route("/health/diagnostics", DiagnosticsResource(deps.probes), {"GET": None}),
+        Route("/health/diagnostics", DiagnosticsResource([deps.ask_database, *deps.ask_others]), {"GET": None}),
         Route("/metrics", MetricsResource(deps.metrics_registry), {"GET": None}),
     )
 

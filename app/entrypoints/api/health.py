@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
 import falcon.asgi
 import msgspec
@@ -13,7 +12,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from app.entrypoints.api.problems import Problem
 from app.entrypoints.api.representations import JSON
-from app.runtime.health import DependencyStatus, diagnostics
+from app.runtime.clock import Clock
+from app.runtime.health import DependencyStatus, Status, diagnostics
 
 PATIENCE_S = 1.0
 
@@ -25,16 +25,29 @@ CAMUNDA_LOST = "order fulfillment: accepted orders wait as pending workflow refe
 Probe = Callable[[], Awaitable[DependencyStatus]]
 
 
-class DatabaseCheck(Protocol):
-    """Asks the database whether it can serve this release."""
+async def answers(
+    clock: Clock, name: str, question: Callable[[], Awaitable[None]], lost_ability: str, *, required: bool = False
+) -> DependencyStatus:
+    """Ask a dependency with bounded patience. Never raises; the kind of failure is in `detail`, without its text."""
+    started = clock.monotonic()
+    # Not awaited after the time is up: breaking off a question to a host that vanished may take long itself.
+    task = asyncio.ensure_future(question())
+    await asyncio.wait({task}, timeout=PATIENCE_S)
+    if not task.done():
+        task.add_done_callback(_forget)
+        task.cancel()
+        return DependencyStatus(name, Status.DOWN, required, lost_ability, f"no answer within {PATIENCE_S:g} s")
+    error = task.exception()
+    if error is not None:
+        return DependencyStatus(name, Status.DOWN, required, lost_ability, type(error).__name__)
+    latency_ms = round((clock.monotonic() - started) * 1000, 1)
+    return DependencyStatus(name, Status.UP, required, lost_ability, "answers", latency_ms)
 
-    async def __call__(self) -> None:
-        """Return when it can.
 
-        Raises:
-            Exception: it cannot; the message says why, for the log and the diagnostics page only.
-        """
-        ...
+def _forget(task: asyncio.Future[None]) -> None:
+    """Look at the outcome of a question nobody waits for, or asyncio complains that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 class LiveResource:
@@ -61,16 +74,13 @@ class StartupResource:
 class ReadyResource:
     """GET /health/ready: the database answers. Redis, Kafka and Camunda are not asked: without them we serve on."""
 
-    def __init__(self, check_database: DatabaseCheck) -> None:
-        self._check_database = check_database
+    def __init__(self, ask_database: Probe) -> None:
+        self._ask_database = ask_database
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Say whether it does."""
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self._check_database()
-        except Exception:  # noqa: BLE001 (whatever the reason: not ready; diagnostics has it)
-            raise Problem(503, "not-ready", "The database does not answer.") from None
+        if (await self._ask_database()).status is not Status.UP:
+            raise Problem(503, "not-ready", "The database does not answer.")
         _answer(resp, {"status": "ready"})
 
 

@@ -1,0 +1,198 @@
+"""Puts the application together from the real collaborators; runs in each worker, after the fork."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import falcon.asgi
+import httpx
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+from redis.asyncio import Redis
+
+from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
+from app.adapters.postgres.schema import ensure_schema
+from app.adapters.postgres.unit_of_work import unit_of_work_factory
+from app.adapters.redis.catalog_cache import RedisCatalogCache, connect
+from app.adapters.redis.keys import Keys
+from app.application.offerings import OfferingReader
+from app.application.orders import FulfillmentProcess, OrderCommands
+from app.application.publication import Publication
+from app.application.queries import Queries
+from app.application.quotes import QuoteCommands
+from app.contracts import loader
+from app.entrypoints.api.app import Dependencies, create_app
+from app.entrypoints.api.health import CAMUNDA_LOST, DATABASE_LOST, KAFKA_LOST, REDIS_LOST, Probe, answers
+from app.entrypoints.api.supervision import ProgressPipe
+from app.entrypoints.api.tokens import SigningKeys, TokenVerifier
+from app.runtime.clock import SystemClock
+from app.runtime.health import DependencyStatus, tcp_reachability
+from app.runtime.ids import UuidV7Ids
+from app.runtime.metrics import ApiMetrics, OrderMetrics
+from app.runtime.release import installed_release
+from app.settings.api import ApiSettings
+
+PROCESS_ID = "order-fulfillment-v1"
+WORKER_GROUP = "fulfillment"
+
+_START_PATIENCE_S = 10.0
+_HEALTH_PATIENCE = timedelta(seconds=1)
+
+
+class ApiLifespan:
+    """Opens what the application uses, checks it, and reports that the event loop comes round.
+
+    Args:
+        pool: for the requests.
+        health_pool: one connection for health checks, so that a busy service is not taken for a broken one.
+        redis: the cache, never checked at the start.
+        http: for the issuer's keys; the issuer need not be there at the start.
+        keys: the issuer's keys.
+        progress: where to report, and how often in seconds.
+        is_first_start: False in a worker that replaces another: with the database away it must wait like its siblings
+            instead of taking the service down.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        health_pool: Pool,
+        redis: Redis,
+        http: httpx.AsyncClient,
+        keys: SigningKeys,
+        progress: tuple[ProgressPipe, float],
+        is_first_start: bool,
+    ) -> None:
+        self._pool = pool
+        self._health_pool = health_pool
+        self._redis = redis
+        self._http = http
+        self._keys = keys
+        self._progress = progress
+        self._is_first_start = is_first_start
+        self._reporting: asyncio.Task[None] | None = None
+
+    @property
+    def has_started(self) -> bool:
+        return self._reporting is not None
+
+    async def start(self) -> None:
+        await self._pool.open(wait=self._is_first_start, timeout=_START_PATIENCE_S)
+        await self._health_pool.open()
+        if self._is_first_start:
+            await self.check_database()
+        await self._keys.refresh()
+        self._reporting = asyncio.create_task(self._report_progress())
+
+    async def stop(self) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
+        await self._http.aclose()
+        await self._redis.aclose()
+        await self._health_pool.close()
+        await self._pool.close()
+
+    async def check_database(self) -> None:
+        """Return when the database serves this release's schema; any exception is a no."""
+        async with self._health_pool.connection() as connection:
+            await ensure_schema(connection)
+
+    async def _report_progress(self) -> None:
+        pipe, interval = self._progress
+        while True:
+            pipe.report()
+            await asyncio.sleep(interval)
+
+
+def build(
+    settings: ApiSettings, metrics_directory: Path, progress: tuple[ProgressPipe, float], *, is_first_start: bool
+) -> falcon.asgi.App[Any, Any]:
+    """Make the application of one worker; connections are opened when it starts."""
+    clock, ids = SystemClock(), UuidV7Ids()
+    contracts = loader.load()
+    parameters = connection_parameters(
+        settings.db_url,
+        settings.db_password.get_secret_value(),
+        application_name=f"{settings.app_instance_id}/{installed_release().release_id}",
+        statement_timeout=settings.db_statement_timeout,
+    )
+    pool = make_pool(parameters, max_size=settings.db_pool_max, wait=settings.db_statement_timeout)
+    health_pool = make_pool(parameters, max_size=1, wait=_HEALTH_PATIENCE)
+    redis = connect(settings.redis_url, settings.redis_password.get_secret_value())
+    http = httpx.AsyncClient(follow_redirects=False)
+    keys = SigningKeys(settings.auth_jwks_url, http, clock)
+    lifespan = ApiLifespan(
+        pool=pool,
+        health_pool=health_pool,
+        redis=redis,
+        http=http,
+        keys=keys,
+        progress=progress,
+        is_first_start=is_first_start,
+    )
+    open_unit_of_work = unit_of_work_factory(pool)
+    offerings = OfferingReader(RedisCatalogCache(redis, Keys(contracts.redis, settings.app_env), clock))
+    publication = Publication(contracts.topics, ids)
+    process = FulfillmentProcess(
+        process_id=PROCESS_ID,
+        steps=tuple(contracts.job_types.of_group(WORKER_GROUP)),
+        variables_schema_version=contracts.job_types.variables_schema_version,
+    )
+    return create_app(
+        Dependencies(
+            quotes=QuoteCommands(
+                open_unit_of_work=open_unit_of_work,
+                offerings=offerings,
+                publication=publication,
+                clock=clock,
+                ids=ids,
+            ),
+            orders=OrderCommands(
+                open_unit_of_work=open_unit_of_work,
+                offerings=offerings,
+                publication=publication,
+                process=process,
+                clock=clock,
+                ids=ids,
+            ),
+            queries=Queries(open_unit_of_work),
+            verifier=TokenVerifier(keys, issuer=settings.auth_issuer, audience=settings.auth_audience),
+            clock=clock,
+            ids=ids,
+            requests=ApiMetrics(CollectorRegistry()),
+            order_metrics=OrderMetrics(CollectorRegistry()),
+            metrics_registry=lambda: _all_workers(metrics_directory),
+            ask_database=lambda: answers(clock, "postgresql", lifespan.check_database, DATABASE_LOST, required=True),
+            ask_others=_other_dependencies(settings, redis, clock),
+            lifespan=lifespan,
+            openapi=loader.DIRECTORY / "openapi.yml",
+            internal_port=settings.metrics_bind.port,
+        )
+    )
+
+
+def _all_workers(directory: Path) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
+    return registry
+
+
+def _other_dependencies(settings: ApiSettings, redis: Redis, clock: SystemClock) -> list[Probe]:
+    async def ping() -> None:
+        await redis.ping()
+
+    async def redis_status() -> DependencyStatus:
+        return await answers(clock, "redis", ping, REDIS_LOST)
+
+    async def kafka_status() -> DependencyStatus:
+        servers = ",".join(str(address) for address in settings.kafka_bootstrap_servers)
+        return await tcp_reachability(clock, "kafka", servers, KAFKA_LOST)
+
+    async def camunda_status() -> DependencyStatus:
+        return await tcp_reachability(clock, "camunda", str(settings.camunda_grpc_address), CAMUNDA_LOST)
+
+    return [redis_status, kafka_status, camunda_status]
