@@ -124,27 +124,34 @@ def environments() -> dict[str, Path]:
 
 
 def find_environment(name: str) -> Environment:
-    """Read the few variables that the set-up needs; fail by the name of a missing one."""
-    known = environments()
-    if name not in known:
-        raise SetUpError(f"ENV '{name}' is unknown or has no local hosts; known: {', '.join(sorted(known))}")
-    path = known[name] / "group_vars/all/environment.yml"
+    """Read the few variables that the set-up needs; fail by the name of a missing one.
+
+    A name is looked up among the repository's inventories; a path is taken as it is, for inventories kept elsewhere.
+    """
+    inventory = Path(name).resolve() if "/" in name else environments().get(name)
+    if inventory is None:
+        raise SetUpError(f"ENV '{name}' is unknown or has no local hosts; known: {', '.join(sorted(environments()))}")
+    path = inventory / "group_vars/all/environment.yml"
+    if not path.is_file():
+        raise SetUpError(
+            f"ENV '{name}' is no inventory with local hosts: {path} is missing; give its folder or one of {', '.join(sorted(environments()))}"
+        )
     variables = dict(re.findall(r"^([a-z_]+):\s*[\"']?([^\"'#\n]*?)[\"']?\s*(?:#.*)?$", path.read_text(), re.MULTILINE))
     for key in ("cpq_env", "cpq_subnet", "cpq_state_dir", "cpq_cache_dir"):
         if not variables.get(key):
-            raise SetUpError(f"{path.relative_to(ROOT)}: {key} is missing; {_nearest(key, variables)}")
+            raise SetUpError(f"{_shown(path)}: {key} is missing; {_nearest(key, variables)}")
     for key, value in variables.items():
         variables[key] = re.sub(
             r"\{\{\s*(\w+)\s*\}\}", lambda found: variables.get(found.group(1), found.group(0)), value
         )
-    return Environment(name, known[name], variables)
+    return Environment(variables["cpq_env"], inventory, variables)
 
 
 def check_variables(environment: Environment) -> list[str]:
     """Find variables that the inventory sets and nothing reads, or that something reads and nothing sets.
 
-    Names alone are compared, as text: a role's own variable must be an option in its argument_specs.yml, and a
-    cpq_ or secret_ one must be used somewhere. So a misspelt name stops here and not in the middle of a release.
+    Names alone are compared, as text: what the inventory sets must be an option of a role or be named by a playbook, a
+    role or another variable. So a misspelt name stops here and not in the middle of a release.
     """
     options, required = _role_options()
     # An inventory may share another's folders by links, which rglob does not follow.
@@ -156,18 +163,14 @@ def check_variables(environment: Environment) -> list[str]:
             set_in.setdefault(name, path)
     playbooks = "\n".join(path.read_text() for path in _playbook_files())
     values = re.sub(r"^\w+:", "", "\n".join(path.read_text() for path in files), flags=re.MULTILINE)
-    read = set(re.findall(r"\b(?:cpq|secret)_\w+", f"{values}\n{playbooks}"))
-    problems = []
-    for name, path in sorted(set_in.items()):
-        where = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-        role = next((role for role in sorted(options, key=len, reverse=True) if name.startswith(f"{role}_")), None)
-        if role is not None and name not in options[role]:
-            problems.append(f"{where}: {name} is no variable of the role {role}; {_nearest(name, options[role])}")
-        elif role is None and name.startswith(("cpq_", "secret_")) and name not in read:
-            problems.append(f"{where}: nothing reads {name}; {_nearest(name, read - set(set_in))}")
-        elif role is None and not name.startswith(("cpq_", "secret_", "ansible_")):
-            known = {option for names in options.values() for option in names}
-            problems.append(f"{where}: {name} belongs to no role; {_nearest(name, known)}")
+    read = set(re.findall(r"\b[a-z]\w+", f"{values}\n{playbooks}")).union(*options.values())
+    # A playbook may put a name together, 'app_service_' ~ unit; then the role judges what it finds under it.
+    prefixes = ("ansible_", *re.findall(r"'([a-z]\w*_)'\s*~", f"{values}\n{playbooks}"))
+    unread = {name: path for name, path in set_in.items() if name not in read and not name.startswith(prefixes)}
+    problems = [
+        f"{_shown(path)}: nothing reads {name}; {_nearest(name, read - set(set_in))}"
+        for name, path in sorted(unread.items())
+    ]
     passed = set(re.findall(r"^\s+(\w+):", playbooks, re.MULTILINE))
     problems += [
         f"{environment.inventory.name}: {name} is used and set nowhere; {_nearest(name, set_in)}"
@@ -212,6 +215,10 @@ def _names_in_expressions(text: str) -> set[str]:
 def _nearest(name: str, candidates: set[str] | dict[str, object] | dict[str, str] | dict[str, Path]) -> str:
     near = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.75)
     return f"is {near[0]} meant?" if near else "add it or correct the name"
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def check_debian() -> list[str]:
@@ -419,7 +426,7 @@ def play(environment: Environment, playbooks: Sequence[str], extra: Sequence[str
     command = [
         str(VENV / "bin/ansible-playbook"),
         "-i",
-        str(environment.inventory.relative_to(ROOT)),
+        str(_shown(environment.inventory)),
         *playbooks,
         *extra,
     ]
@@ -557,7 +564,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     looks = {"check": Command("only look whether the set-up could run"), "ssh": Command("a shell on a host")}
     for name, command in {**looks, **COMMANDS}.items():
         one = commands.add_parser(name, help=command.summary)
-        one.add_argument("--env", default="local", help="name of the inventory (default: local)")
+        one.add_argument("--env", default="local", help="an inventory's name, or its folder (default: local)")
         if name == "ssh":
             one.add_argument("--host", help="name of the host (default: the first)")
         one.add_argument("extra", nargs="*", help="after --: arguments for ansible-playbook, or the command for ssh")
