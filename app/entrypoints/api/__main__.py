@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from app.entrypoints.api.gunicorn_conf import ApiServer
 from app.entrypoints.api.supervision import ProgressPipe, Supervisor
@@ -43,9 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_CONFIG
     configure(settings.log_level, "api", installed_release().release_id, settings.app_instance_id)
     _serve(settings, environ)
+    return 0
 
 
-def _serve(settings: ApiSettings, environ: Mapping[str, str]) -> NoReturn:
+def _serve(settings: ApiSettings, environ: Mapping[str, str]) -> None:
     # systemd says where the unit may keep files while it runs; None means the usual temporary directory.
     metrics_directory = Path(tempfile.mkdtemp(dir=environ.get("RUNTIME_DIRECTORY"), prefix="metrics-"))
     share_metrics_directory(metrics_directory)

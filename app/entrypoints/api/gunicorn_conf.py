@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import gunicorn.arbiter
 import gunicorn.glogging
@@ -113,9 +113,8 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         return self._load()
 
-    def run(self) -> NoReturn:
-        """Serve until told to stop; ends with SystemExit."""
+    def run(self) -> None:
+        """Serve until told to stop; the arbiter ends with SystemExit."""
         arbiter = SupervisedArbiter(self)
         arbiter.supervisor = self._supervisor
         arbiter.run()
-        raise SystemExit(0)
