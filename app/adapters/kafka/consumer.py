@@ -24,6 +24,7 @@ _BOOTSTRAP_MS = 5_000
 # A restarted instance resumes its membership at once; this is how long a dead one keeps its partitions from others.
 _SESSION_MS = 15_000
 _POSITIONS_TIMEOUT = 8.0
+_REPORT_MS = 2_000
 _log = get_logger(__name__)
 
 LoadPositions = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, int | None]]]
@@ -132,11 +133,17 @@ class KafkaEventSource:
             act(self._consumer, known)
 
     def _report(self, positions: Mapping[Partition, int]) -> None:
+        if self._consumer is None:
+            return
         offsets = {
             TopicPartition(partition.topic, partition.number): OffsetAndMetadata(offset, "", -1)
             for partition, offset in positions.items()
         }
-        self._connected().commit_async(offsets)
+        try:
+            self._consumer.commit(offsets, timeout_ms=_REPORT_MS)
+        except KafkaError as error:
+            # Nobody resumes from it: the next report repeats it.
+            _log.info("positions_not_reported", reason=reason_of(error))
 
     def _lag(self, within: float) -> int:
         consumer = self._connected()

@@ -10,7 +10,7 @@ other partitions go on. Nothing is skipped.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -127,6 +127,8 @@ class Consumer(Generic[EventT]):
             self._notifier.watchdog()
             self._metrics.paused_partitions(len(self._halts))
             self._show(self._summary())
+        with suppress(Unavailable):
+            await self._report(source)
 
     async def _pass(self, source: EventSource) -> None:
         await self._retry_halted(source)
@@ -145,6 +147,7 @@ class Consumer(Generic[EventT]):
                 raise
         if self._clock.monotonic() >= self._lag_at:
             self._lag_at = self._clock.monotonic() + _LAG_INTERVAL
+            await self._report(source)
             self._metrics.lag(await source.lag(within=_LAG_PATIENCE))
 
     async def _consume(self, source: EventSource, partition: Partition, records: Sequence[Record]) -> None:
@@ -170,9 +173,6 @@ class Consumer(Generic[EventT]):
             await source.pause(partition)
             await source.seek({partition: record.offset})
             await self._halt(partition, record.offset, reason)
-        reached = self._stored.get(partition)
-        if reached is not None:
-            await source.report({partition: reached})
 
     async def _apply(self, partition: Partition, pairs: Sequence[tuple[Record, EventT]]) -> tuple[Record, str] | None:
         """Apply events and return the one that the database refuses, with its reason; those before it are applied."""
@@ -202,6 +202,11 @@ class Consumer(Generic[EventT]):
         self._metrics.event("applied", tally.applied)
         self._metrics.event("duplicate", tally.duplicate)
         self._metrics.event("stale", tally.stale)
+
+    async def _report(self, source: EventSource) -> None:
+        reached = {partition: offset for partition, offset in self._stored.items() if offset is not None}
+        if reached:
+            await source.report(reached)
 
     def _following(self, partition: Partition, first: Record) -> int:
         stored = self._stored.get(partition)

@@ -31,7 +31,7 @@ async def serve(settings: RelaySettings, release_id: str, notifier: Notifier) ->
     try:
         await metrics_server.start()
         async with started_relay(settings, release_id, registry, notifier, shutdown) as relay:
-            notifier.ready("relaying")
+            notifier.ready(relay.status)
             _log.info("ready")
             await relay.run()
             notifier.stopping()

@@ -103,6 +103,11 @@ class Relay:
         self._first_shard = 0
         self._status = ""
 
+    @property
+    def status(self) -> str:
+        """One line on what the relay holds and what waits."""
+        return self._status
+
     async def start(self) -> None:
         """Take over what this instance held before and measure the outbox: the start-up check of the database.
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from app.contracts import loader
+
+
+@pytest.fixture
+def contracts(tmp_path: Path) -> Path:
+    copy = tmp_path / "contracts"
+    shutil.copytree(loader.DIRECTORY, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    return copy
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def problems_of(directory: Path) -> str:
+    with pytest.raises(loader.ContractError) as refused:
+        loader.load(directory)
+    return str(refused.value)
+
+
+def test_the_contracts_of_this_repository_are_sound() -> None:
+    contracts = loader.load()
+
+    assert contracts.units["relay"].metrics_port == 9120
+    assert contracts.units["consumer"].instances["order-projection"].metrics_port == 9130
+    assert contracts.job_types.job_types["reserve-inventory"].timeout == timedelta(seconds=30)
+    assert contracts.topics["oms.order.events.v1"].schema_file == "order.v1.schema.json"
+    assert contracts.redis.keys["catalog_offering"].ttl_ms == 600_000
+    assert contracts.flags["order-fulfillment-start"].default
+
+
+def test_every_problem_of_every_file_is_named_at_once(contracts: Path) -> None:
+    edit(contracts / "units.yml", "metrics_port: 9120", "metrics_port: high")
+    edit(contracts / "job_types.yml", "timeout: PT30S", "timeout: 30")
+    edit(contracts / "topics" / "oms.order.events.v1.yml", "owner:", "onwer:")
+
+    problems = problems_of(contracts)
+
+    assert "units.yml: units.relay.metrics_port:" in problems
+    assert "job_types.yml: job_types.reserve-inventory.timeout:" in problems
+    assert "topics/oms.order.events.v1.yml: owner:" in problems
+    assert "topics/oms.order.events.v1.yml: onwer:" in problems
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        ("units.yml", "  relay:\n", "  api:\n    artifact: x\n  relay:\n", "key 'api' is there twice"),
+        ("units.yml", "metrics_port: 9120", "metrics_port: 9100", "port 9100 is taken by units.api.metrics_port"),
+        ("units.yml", "redis_user: api", "redis_user: nobody", "'nobody' is not in redis_keys.yml"),
+        ("job_types.yml", "group: fulfillment", "group: nobody", "'nobody' is not among groups"),
+        ("job_types.yml", "  starter: {}", "  other: {}", "groups.starter: groups and the worker's instances"),
+        ("topics/oms.order.events.v1.yml", "[order-projection]", "[nobody]", "'nobody' is no instance of the consumer"),
+        (
+            "topics/oms.order.events.v1.yml",
+            "order.v1.schema",
+            "order.v9.schema",
+            "events/order.v9.schema.json does not",
+        ),
+        ("topics/oms.order.events.v1.yml", "[relay]", "[api]", "'api' is no unit's kafka_user"),
+        ("topics/oms.order.events.v1.yml", "name: oms", "name: oems", "the file's name says 'oms.order.events.v1'"),
+        ("redis_keys.yml", "{env}:{tenant}:catalog", "{tenant}:catalog", "keys.catalog_"),
+        ("feature_flags.yml", "default: true", "default: maybe", "flags.order-fulfillment-start.default"),
+    ],
+)
+def test_a_wrong_entry_is_named(contracts: Path, file: str, old: str, new: str, problem: str) -> None:
+    edit(contracts / file, old, new)
+
+    assert problem in problems_of(contracts)
+
+
+def test_a_missing_file_is_named(contracts: Path) -> None:
+    (contracts / "units.yml").unlink()
+
+    assert "units.yml: cannot be read" in problems_of(contracts)
+
+
+def test_yaml_that_is_none_is_named(contracts: Path) -> None:
+    (contracts / "redis_keys.yml").write_text("keys: [")
+
+    assert "redis_keys.yml: " in problems_of(contracts)
