@@ -13,14 +13,18 @@ class Holder:
     Attributes:
         name: user@host:process:start of the playbook's process, so that a later one on the same host can tell it died.
         operator: the person.
-        knows_dead: holders whose process the asking host has looked for and not found.
+        living: names of all playbooks that run on the asking host now.
         stale_after: from which silence on any holder counts as dead.
     """
 
     name: str
     operator: str
-    knows_dead: frozenset[str]
+    living: frozenset[str]
     stale_after: timedelta
+
+    def sees_dead(self, holder: str) -> bool:
+        """Tell whether `holder` was a playbook of this host and runs no more."""
+        return _host(holder) == _host(self.name) and holder not in self.living
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def takeover(running: RunningRelease, asking: Holder) -> Takeover:
     """
     if running.holder == asking.name:
         return Takeover(allowed=True, reason="the same playbook goes on")
-    if running.holder in asking.knows_dead:
+    if asking.sees_dead(running.holder):
         return Takeover(allowed=True, reason=f"the process of {running.holder} is gone")
     if running.silent_seconds > asking.stale_after.total_seconds():
         return Takeover(
@@ -62,3 +66,7 @@ def takeover(running: RunningRelease, asking: Holder) -> Takeover:
             f"last heard of {running.silent_seconds:.0f} s ago: wait for it, or end its playbook and run the same command again"
         ),
     )
+
+
+def _host(holder: str) -> str:
+    return holder.partition("@")[2].partition(":")[0]

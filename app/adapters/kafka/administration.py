@@ -100,7 +100,7 @@ class ClusterState:
 
 def declared_access(topics: Mapping[str, Topic], consumer_user: str) -> set[Access]:
     """Derive every permission from who produces and consumes which topic."""
-    wanted = {Access(_OBSERVER, "READ", "GROUP", _OBSERVER, "PREFIXED")}
+    wanted: set[Access] = set()
     for topic in topics.values():
         for user in topic.producers:
             wanted |= {Access(user, operation, "TOPIC", topic.name) for operation in ("WRITE", "DESCRIBE")}

@@ -44,10 +44,13 @@ class GrantsPlan:
 
     missing: tuple[Grant, ...]
     undeclared: tuple[Grant, ...]
+    before_schema: bool = False
 
     @property
     def changes(self) -> list[str]:
         """One line per difference."""
+        if self.before_schema:
+            return ["grant everything, after the first migrations"]
         return [f"grant {grant}" for grant in self.missing] + [f"revoke {grant}" for grant in self.undeclared]
 
 
@@ -57,6 +60,8 @@ async def plan_grants(connection: Connection, declared: Mapping[str, RoleGrants]
     Raises:
         GrantsRefusedError: the contract does not fit the database.
     """
+    if (await _rows(connection, "schema"))[0]["missing"]:
+        return GrantsPlan((), (), before_schema=True)
     tables, functions, roles = [
         {row["name"] for row in await _rows(connection, block)} for block in ("tables", "functions", "roles")
     ]
@@ -85,6 +90,8 @@ async def apply_grants(connection: Connection, declared: Mapping[str, RoleGrants
     """
     async with connection.transaction():
         plan = await plan_grants(connection, declared)
+        if plan.before_schema:
+            raise GrantsRefusedError("there is no schema yet: cpq-oms-admin migrate expand comes first")
         for grant in plan.undeclared:
             await connection.execute(_statement("REVOKE {} ON {} FROM {}", grant))
         for grant in plan.missing:

@@ -1,3 +1,7 @@
+-- name: schema
+-- Before the first migrations there is none.
+SELECT to_regnamespace('cpq') IS NULL AS missing;
+
 -- name: tables
 -- Everything a table privilege can be given on.
 SELECT relname::text AS name

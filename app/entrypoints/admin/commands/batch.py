@@ -51,6 +51,6 @@ def command(
         changes=changes,
         changed=changed,
         problems=problems,
-        data={"results": results},
+        data={"release_id": session.release.release_id, "results": results},
         exit_code=EXIT_FAILED if problems else exit_code,
     )

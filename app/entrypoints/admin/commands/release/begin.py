@@ -18,8 +18,9 @@ def command(
     context: typer.Context,
     release_id: Annotated[str, typer.Option(help="The release that begins.")],
     holder: Annotated[str, typer.Option(help="user@host:process:start of the playbook's process.")],
-    dead_holder: Annotated[
-        list[str] | None, typer.Option(help="A holder whose process is known to be gone; may be given again.")
+    living: Annotated[
+        list[str] | None,
+        typer.Option(help="A playbook that runs on the holder's host now, named like a holder; may be given again."),
     ] = None,
     stale_after: Annotated[int, typer.Option(min=1, help="Minutes of silence after which any holder is dead.")] = 15,
 ) -> Outcome:
@@ -28,7 +29,7 @@ def command(
     Before the first migrations there is no journal: `began` is false then, and the same command comes again after them.
     """
     session: Session = context.obj
-    asking = Holder(holder, session.operator, frozenset(dead_holder or ()), timedelta(minutes=stale_after))
+    asking = Holder(holder, session.operator, frozenset(living or ()), timedelta(minutes=stale_after))
     return asyncio.run(_begin(session, release_id, asking))
 
 
