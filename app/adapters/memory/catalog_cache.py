@@ -1,0 +1,30 @@
+"""A catalog cache in memory; `is_down` makes it behave like one whose server is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.domain.catalog import ProductOffering
+from app.domain.values import OfferingId, TenantId
+
+
+class MemoryCatalogCache:
+    """See `app.application.ports.CatalogCache`."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[TenantId, int, OfferingId], ProductOffering] = {}
+        self.is_down = False
+
+    async def offerings(
+        self, tenant_id: TenantId, catalog_version: int, offering_ids: Sequence[OfferingId]
+    ) -> dict[OfferingId, ProductOffering]:
+        if self.is_down:
+            return {}
+        keys = ((tenant_id, catalog_version, offering_id) for offering_id in offering_ids)
+        return {key[2]: self.entries[key] for key in keys if key in self.entries}
+
+    async def put_offerings(
+        self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
+    ) -> None:
+        if not self.is_down:
+            self.entries |= {(tenant_id, catalog_version, each.offering_id): each for each in offerings}
