@@ -107,8 +107,8 @@ class EventSource(Protocol):
         """Tell Kafka the positions, for those who watch from there; a failure to do so is not one of ours."""
         ...
 
-    async def lag(self, *, within: float) -> int:
-        """Return the records between the positions and the ends of the assigned partitions."""
+    async def ends(self, *, within: float) -> Mapping[Partition, int]:
+        """Return, within so many seconds, where each assigned partition ends: the offset of its next record."""
         ...
 
     async def close(self) -> None:

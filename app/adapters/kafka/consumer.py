@@ -81,8 +81,8 @@ class KafkaEventSource:
     async def report(self, positions: Mapping[Partition, int]) -> None:
         await self._run(lambda: self._report(positions))
 
-    async def lag(self, *, within: float) -> int:
-        return await self._run(lambda: self._lag(within))
+    async def ends(self, *, within: float) -> Mapping[Partition, int]:
+        return await self._run(lambda: self._ends(within))
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
@@ -145,14 +145,11 @@ class KafkaEventSource:
             # Nobody resumes from it: the next report repeats it.
             _log.info("positions_not_reported", reason=reason_of(error))
 
-    def _lag(self, within: float) -> int:
+    def _ends(self, within: float) -> dict[Partition, int]:
         consumer = self._connected()
         assigned = list(consumer.assignment())
-        if not assigned:
-            return 0
-        ends = consumer.end_offsets(assigned, timeout_ms=int(within * 1000))
-        positions = {known: consumer.position(known, timeout_ms=int(within * 1000)) for known in assigned}
-        return sum(max(0, ends[known] - (positions[known] or 0)) for known in assigned)
+        ends = consumer.end_offsets(assigned, timeout_ms=int(within * 1000)) if assigned else {}
+        return {_partition(known): end for known, end in ends.items()}
 
     def _connected(self) -> KafkaConsumer:
         if self._consumer is None:

@@ -148,7 +148,8 @@ class Consumer(Generic[EventT]):
         if self._clock.monotonic() >= self._lag_at:
             self._lag_at = self._clock.monotonic() + _LAG_INTERVAL
             await self._report(source)
-            self._metrics.lag(await source.lag(within=_LAG_PATIENCE))
+            ends = await source.ends(within=_LAG_PATIENCE)
+            self._metrics.lag(sum(max(0, end - (self._stored.get(partition) or 0)) for partition, end in ends.items()))
 
     async def _consume(self, source: EventSource, partition: Partition, records: Sequence[Record]) -> None:
         pairs: list[tuple[Record, EventT]] = []

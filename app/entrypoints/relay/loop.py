@@ -157,6 +157,7 @@ class Relay:
         if not self._leases:
             return 0
         claimed = await self._store.claim(self._shards(), self._pace.batch_size)
+        self._notifier.watchdog()
         if not claimed:
             return 0
         if self._clock.monotonic() + self._pace.send_patience.total_seconds() > self._lease_end:
@@ -168,6 +169,7 @@ class Relay:
         except Unavailable:
             self._metrics.failures.inc(len(claimed))
             raise
+        self._notifier.watchdog()
         await self._settle(claimed, deliveries)
         return len(claimed)
 

@@ -263,7 +263,7 @@ async def test_each_pass_serves_another_shard_first() -> None:
 
 
 async def test_nothing_is_sent_under_leases_that_may_lapse_meanwhile() -> None:
-    it = bench(event(1), feeds=2)
+    it = bench(event(1), feeds=20)
     await it.relay.start()
     claim = it.store.claim
 
