@@ -1,0 +1,238 @@
+"""Each step has its effect once, whatever is lost; what cannot go on waits for a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.application.fulfillment import StepDone, StepFallout, StepRefused, StepRetry
+from app.application.ports import CallNotDone, CallRefused, CallUnknown, StoreUnavailable
+from app.domain.fulfillment import TaskState, WorkflowState
+from app.domain.order import OrderState
+from tests.unit.fulfillment.conftest import INSTANCE, Lab
+
+RESERVE = "reserve-inventory"
+STEPS = (RESERVE, "provision-service", "activate-billing", "complete-order")
+KEY = "test:acme:00000000-0000-0000-0000-0000000000a0:reserve-inventory:1"
+
+
+async def test_all_steps_complete_the_order_with_one_effect_each(lab: Lab) -> None:
+    results = [await lab.run(step) for step in STEPS]
+
+    assert results == [StepDone()] * 4
+    assert lab.order_state is OrderState.COMPLETED
+    assert [len(system.effects) for system in lab.systems.values()] == [1, 1, 1]
+    assert lab.rows.workflow.references[lab.order.order_id].state is WorkflowState.COMPLETED
+    assert lab.states == ["inProgress", "completed"]
+
+
+async def test_each_transition_has_its_event_and_its_audit_entry(lab: Lab) -> None:
+    for step in STEPS:
+        await lab.run(step)
+
+    assert [(event.aggregate_seq, event.event_type) for event in lab.rows.outbox] == [
+        (2, "OrderInProgress"),
+        (3, "OrderCompleted"),
+    ]
+    assert [transition.aggregate_seq for transition in lab.rows.transitions] == [2, 3]
+    assert [entry.action for entry in lab.rows.audit if entry.target_type == "order"] == [
+        "order.begin",
+        "order.complete",
+    ]
+
+
+async def test_a_completed_step_that_is_delivered_again_makes_no_call(lab: Lab) -> None:
+    await lab.run(RESERVE)
+    again = await lab.run(RESERVE)
+
+    assert again == StepDone()
+    assert lab.systems["inventory"].calls == [KEY]
+    assert lab.task(RESERVE).run_count == 1
+
+
+async def test_the_attempt_is_committed_before_the_call(lab: Lab) -> None:
+    lab.commits_until_failure = 0
+
+    with pytest.raises(StoreUnavailable):
+        await lab.run(RESERVE)
+
+    assert lab.systems["inventory"].calls == []
+
+
+async def test_death_between_call_and_record_is_resolved_by_a_query(lab: Lab) -> None:
+    lab.commits_until_failure = 1
+    with pytest.raises(StoreUnavailable):
+        await lab.run(RESERVE)
+    assert lab.attempt_states(RESERVE) == ["prepared"]
+
+    lab.commits_until_failure = None
+    result = await lab.run(RESERVE)
+
+    assert result == StepDone()
+    assert lab.systems["inventory"].calls == [KEY]
+    assert lab.systems["inventory"].queries == [KEY]
+    assert lab.attempt_states(RESERVE) == ["succeeded"]
+
+
+async def test_death_between_record_and_call_is_resolved_by_a_query_and_a_call_with_the_same_key(lab: Lab) -> None:
+    system = lab.systems["inventory"]
+    system.next_outcomes = [CallUnknown("killed")]
+    system.is_silent = True
+    await lab.run(RESERVE)
+    system.is_silent = False
+
+    result = await lab.run(RESERVE)
+
+    assert result == StepDone()
+    assert system.calls == [KEY, KEY]
+    assert len(system.effects) == 1
+    assert lab.attempt_states(RESERVE) == ["failed", "succeeded"]
+
+
+async def test_a_lost_reply_is_asked_for_at_once(lab: Lab) -> None:
+    lab.systems["inventory"].lost_replies = 1
+
+    result = await lab.run(RESERVE)
+
+    assert result == StepDone()
+    assert lab.systems["inventory"].calls == [KEY]
+    assert lab.attempt_states(RESERVE) == ["succeeded"]
+
+
+async def test_an_unknown_outcome_is_never_followed_by_a_call_before_an_answered_query(lab: Lab) -> None:
+    system = lab.systems["inventory"]
+    system.lost_replies, system.is_silent = 1, True
+
+    first = await lab.run(RESERVE)
+    second = await lab.run(RESERVE)
+
+    assert isinstance(first, StepRetry)
+    assert isinstance(second, StepRetry)
+    assert system.calls == [KEY]
+    assert lab.attempt_states(RESERVE) == ["unknown"]
+
+
+async def test_a_call_that_was_not_done_is_tried_again_with_the_same_key(lab: Lab) -> None:
+    lab.systems["inventory"].next_outcomes = [CallNotDone("connection refused")]
+
+    first = await lab.run(RESERVE)
+    second = await lab.run(RESERVE)
+
+    assert first == StepRetry("connection refused", 1)
+    assert second == StepDone()
+    assert lab.systems["inventory"].calls == [KEY, KEY]
+    assert lab.systems["inventory"].queries == []
+    assert lab.attempt_states(RESERVE) == ["failed", "succeeded"]
+
+
+async def test_the_last_allowed_run_falls_out_and_the_order_stays_in_progress(lab: Lab) -> None:
+    lab.systems["inventory"].next_outcomes = [CallNotDone("down")] * 3
+
+    results = [await lab.run(RESERVE) for _ in range(3)]
+
+    assert results[2] == StepFallout("runs-exhausted", "down")
+    assert lab.task(RESERVE).state is TaskState.FALLOUT
+    assert lab.order_state is OrderState.IN_PROGRESS
+    assert [case.error_code for case in lab.rows.fulfillment.cases] == ["runs-exhausted"]
+
+
+async def test_a_step_in_fallout_makes_no_call_when_it_is_delivered_again(lab: Lab) -> None:
+    lab.systems["inventory"].next_outcomes = [CallNotDone("down")] * 3
+    for _ in range(3):
+        await lab.run(RESERVE)
+
+    again = await lab.run(RESERVE)
+
+    assert isinstance(again, StepFallout)
+    assert len(lab.systems["inventory"].calls) == 3
+    assert len(lab.rows.fulfillment.cases) == 1
+
+
+async def test_runs_that_died_are_counted(lab: Lab) -> None:
+    for _ in range(3):
+        lab.commits_until_failure = 1
+        with pytest.raises(StoreUnavailable):
+            await lab.run(RESERVE)
+    lab.commits_until_failure = None
+
+    result = await lab.run(RESERVE)
+
+    assert isinstance(result, StepFallout)
+    assert result.error_code == "runs-exhausted"
+
+
+async def test_the_engines_last_retry_falls_out_too(lab: Lab) -> None:
+    lab.systems["inventory"].next_outcomes = [CallNotDone("down")]
+
+    result = await lab.run(RESERVE, retries=1)
+
+    assert isinstance(result, StepFallout)
+
+
+async def test_a_refused_first_step_fails_the_order(lab: Lab) -> None:
+    lab.systems["inventory"].next_outcomes = [CallRefused("no stock", 422)]
+
+    result = await lab.run(RESERVE)
+    again = await lab.run(RESERVE)
+
+    assert result == again == StepRefused("no stock")
+    assert lab.order_state is OrderState.FAILED
+    assert lab.rows.workflow.references[lab.order.order_id].state is WorkflowState.FAILED
+    assert [event.event_type for event in lab.rows.outbox] == ["OrderInProgress", "OrderFailed"]
+    assert lab.rows.fulfillment.cases == []
+    assert lab.states == ["inProgress", "failed"]
+
+
+async def test_a_refusal_after_an_effect_falls_out_because_something_would_have_to_be_undone(lab: Lab) -> None:
+    lab.systems["provisioning"].next_outcomes = [CallRefused("no port", 422)]
+    await lab.run(RESERVE)
+
+    result = await lab.run("provision-service")
+
+    assert result == StepFallout("refused", "no port")
+    assert lab.order_state is OrderState.IN_PROGRESS
+
+
+async def test_another_process_instance_is_refused_and_changes_nothing(lab: Lab) -> None:
+    await lab.run(RESERVE)
+
+    result = await lab.run("provision-service", process_instance_key=INSTANCE + 1)
+
+    assert isinstance(result, StepFallout)
+    assert result.error_code == "foreign-process-instance"
+    assert lab.systems["provisioning"].calls == []
+    assert lab.task("provision-service").state is TaskState.PENDING
+
+
+async def test_the_first_job_proves_that_the_start_arrived(lab: Lab) -> None:
+    await lab.run(RESERVE)
+
+    reference = lab.rows.workflow.references[lab.order.order_id]
+    assert (reference.state, reference.process_instance_key) == (WorkflowState.STARTED, INSTANCE)
+
+
+async def test_an_order_that_is_not_the_accepted_one_falls_out_before_any_call(lab: Lab) -> None:
+    result = await lab.run(RESERVE, order_hash="f" * 64)
+
+    assert isinstance(result, StepFallout)
+    assert result.error_code == "order-changed"
+    assert lab.systems["inventory"].calls == []
+
+
+async def test_an_order_is_not_completed_while_a_step_is_open(lab: Lab) -> None:
+    await lab.run(RESERVE)
+
+    result = await lab.run("complete-order")
+
+    assert result == StepFallout("steps-not-completed", "activate-billing, provision-service")
+    assert lab.order_state is OrderState.IN_PROGRESS
+
+
+async def test_a_late_answer_to_an_overtaken_run_completes_nothing_twice(lab: Lab) -> None:
+    """A run that was thought dead comes back after its successor has finished the step."""
+    await lab.run(RESERVE)
+    attempt = next(iter(lab.rows.fulfillment.attempts.values()))
+
+    result = await lab.fulfillment._record(lab.job(RESERVE), attempt, CallNotDone("late"))
+
+    assert result == StepDone()
+    assert lab.task(RESERVE).state is TaskState.COMPLETED
