@@ -147,8 +147,8 @@ def find_environment(name: str) -> Environment:
     return Environment(variables["cpq_env"], inventory, variables)
 
 
-def check_variables(environment: Environment) -> list[str]:
-    """Find variables that the inventory sets and nothing reads, or that something reads and nothing sets.
+def check_variables(environment: Environment, *, services: bool) -> list[str]:
+    """Find variables that the inventory sets and nothing reads, or, with services, that something reads and nothing sets.
 
     Names alone are compared, as text: what the inventory sets must be an option of a role or be named by a playbook, a
     role or another variable. So a misspelt name stops here and not in the middle of a release.
@@ -171,6 +171,8 @@ def check_variables(environment: Environment) -> list[str]:
         f"{_shown(path)}: nothing reads {name}; {_nearest(name, read - set(set_in))}"
         for name, path in sorted(unread.items())
     ]
+    if not services:
+        return problems
     passed = set(re.findall(r"^\s+(\w+):", playbooks, re.MULTILINE))
     problems += [
         f"{environment.inventory.name}: {name} is used and set nowhere; {_nearest(name, set_in)}"
@@ -237,7 +239,7 @@ def check_python() -> list[str]:
     ]
 
 
-def check_machine(environment: Environment, *, hosts: bool) -> list[str]:
+def check_machine(environment: Environment, *, hosts: bool, services: bool) -> list[str]:
     """Find whatever would stop the set-up later: each finding is the thing and the remedy, in one line.
 
     Without hosts to bring up only the basics count: what is broken must not keep anybody from taking it down.
@@ -255,7 +257,7 @@ def check_machine(environment: Environment, *, hosts: bool) -> list[str]:
         *judge.check_disk(ROOT, 0.2 if venv_is_current() else 1, "the virtual environment"),
         *judge.check_images(environment.cache),
         *check_jars(environment.cache),
-        *check_variables(environment),
+        *check_variables(environment, services=services),
     ]
 
 
@@ -474,9 +476,9 @@ def only_run(environment: Environment) -> Iterator[None]:
         yield
 
 
-def check(environment: Environment, *, hosts: bool) -> None:
+def check(environment: Environment, *, hosts: bool, services: bool) -> None:
     """Stop on any finding; all of them are named at once."""
-    problems = check_machine(environment, hosts=hosts)
+    problems = check_machine(environment, hosts=hosts, services=services)
     if problems:
         raise SetUpError("\n".join(problems))
 
@@ -504,7 +506,7 @@ COMMANDS = {
 def prepare(environment: Environment, progress: Progress, command: Command) -> None:
     """Check first, then install what is missing."""
     with progress.step("Check the machine and the inventory"):
-        check(environment, hosts=command.hosts)
+        check(environment, hosts=command.hosts, services=SITE in command.playbooks)
     with progress.step("Debian packages"):
         install_packages((*BASE_PACKAGES, *HOST_PACKAGES))
     with progress.step("Virtual environment from locked requirements"):
@@ -591,7 +593,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_only(name: str) -> int:
     """Look and change nothing."""
-    check(find_environment(name), hosts=True)
+    check(find_environment(name), hosts=True, services=True)
     print(f"ENV {name} can be set up on this machine")
     return 0
 

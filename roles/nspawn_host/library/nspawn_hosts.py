@@ -816,9 +816,9 @@ def problems(parameters: dict[str, Any]) -> list[str]:
         *(
             nspawn_preflight.check_image(image.path)
             if image.exists()
-            else nspawn_preflight.check_disk(cache, 3, "the image")
+            else nspawn_preflight.check_disk(cache, 3, "an image and its packages")
         ),
-        *nspawn_preflight.check_disk(Path(parameters["state_directory"]), 1, "a host"),
+        *nspawn_preflight.check_disk(Path(parameters["state_directory"]), 1, "the hosts"),
     ]
 
 

@@ -76,7 +76,7 @@ def check_disk(directory: Path, gibibytes: float, purpose: str) -> list[str]:
     free = shutil.disk_usage(existing).free / GIBIBYTE
     if free < gibibytes:
         return [
-            f"disk full: {directory} has {free:.1f} GiB free, {purpose} needs {gibibytes:g}; free some space or move it"
+            f"disk full: {directory} has {free:.1f} GiB free, {purpose} take {gibibytes:g}; free some space or move it"
         ]
     return []
 

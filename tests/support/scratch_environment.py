@@ -1,0 +1,154 @@
+"""An environment of a test's own: an inventory in a temporary folder, its hosts, and a view of every trace it leaves.
+
+The traces are read from the machine (mounts, links, firewall, control groups, processes, files), never from our own code,
+so a test that compares them would notice what the code under test forgot.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = ROOT / "inventories/local/group_vars"
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+COMMAND_SECONDS = 300
+
+
+@dataclass
+class ScratchEnvironment:
+    """An inventory like local's with its own name, subnet, hosts and folders."""
+
+    folder: Path
+    name: str = "scratcht"
+    subnet: str = "10.56.4.0/24"
+    hosts: Mapping[str, str] = field(default_factory=lambda: {"scratch-1": "10.56.4.11"})
+    cache: Path = Path("/var/cache/cpq-oms")
+    state: Path | None = None
+
+    @property
+    def inventory(self) -> Path:
+        return self.folder / "inventory"
+
+    @property
+    def state_directory(self) -> Path:
+        return self.state or Path("/var/lib/cpq-oms") / self.name
+
+    @property
+    def settings(self) -> Path:
+        return self.inventory / "group_vars/all/environment.yml"
+
+    def write(self) -> None:
+        """Write the inventory: variables are local's own, linked, except for those that tell environments apart."""
+        shutil.rmtree(self.inventory, ignore_errors=True)
+        everything = self.inventory / "group_vars/all"
+        everything.mkdir(parents=True)
+        for path in LOCAL.iterdir():
+            if path.name != "all":
+                (self.inventory / "group_vars" / path.name).symlink_to(path)
+        for path in (LOCAL / "all").iterdir():
+            if path.name != "environment.yml":
+                (everything / path.name).symlink_to(path)
+        lines = [
+            f"cpq_env: {self.name}",
+            f"cpq_state_dir: {self.state_directory}",
+            f"cpq_cache_dir: {self.cache}",
+            f"cpq_subnet: {self.subnet}",
+        ]
+        self.settings.write_text("\n".join([*lines, *self._other_settings()]) + "\n")
+        hosts = "".join(f"    {name}: {{ansible_host: {address}}}\n" for name, address in self.hosts.items())
+        (self.inventory / "hosts.yml").write_text(f"all:\n  hosts:\n{hosts}")
+
+    @staticmethod
+    def _other_settings() -> list[str]:
+        own = ("cpq_env:", "cpq_state_dir:", "cpq_cache_dir:", "cpq_subnet:")
+        lines = (LOCAL / "all/environment.yml").read_text().splitlines()
+        return [line for line in lines if not line.startswith((*own, "#", "---"))]
+
+    def set_up(self, command: str, *extra: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """Run a set-up command as the Makefile does."""
+        line = [
+            *prefix,
+            "python3",
+            "bootstrap.py",
+            command,
+            "--env",
+            str(self.inventory),
+            *(("--", *extra) if extra else ()),
+        ]
+        return run(line)
+
+    def play(self, playbook: str, *extra: str) -> subprocess.CompletedProcess[str]:
+        """Run one playbook directly, without the set-up around it."""
+        return run([str(ANSIBLE), "-i", str(self.inventory), f"playbooks/{playbook}.yml", *extra])
+
+    def on_host(self, host: str, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host by plain ssh."""
+        return run(["ssh", "-F", str(self.state_directory / "ssh_config"), host, command])
+
+    def traces(self) -> dict[str, list[str]]:
+        """List everything on this machine that belongs to the environment."""
+        groups = [
+            path
+            for root in ("unified", "systemd", ".")
+            for path in (Path("/sys/fs/cgroup") / root).glob(f"cpq-{self.name}-*")
+        ]
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        state = self.state_directory
+        # Layers belong to the hosts, which write to them all the time.
+        files = [
+            str(path)
+            for path in state.rglob("*")
+            if "upper" not in path.parts and "work" not in path.parts and "root" not in path.parts
+        ]
+        return {
+            "bridges": [path.name for path in Path("/sys/class/net").glob(f"cpq-{self.name}")],
+            "tables": [
+                line
+                for line in run(["nft", "list", "tables"]).stdout.splitlines()
+                if line.endswith(f" cpq_{self.name}")
+            ],
+            "groups": sorted(str(path) for path in groups),
+            "mounts": sorted(point for point in mounts if Path(point).is_relative_to(state) and Path(point) != state),
+            "files": sorted(path for path in files if "/connections/" not in path),
+            "processes": self.processes(),
+            "marks": sorted(str(path) for path in Path("/run/systemd/nspawn").glob(f"*/cpq-{self.name}-*")),
+        }
+
+    def processes(self) -> list[str]:
+        """List processes outside the hosts that name the environment: supervisors and ssh masters."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                words = (
+                    (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    if entry.name.isdigit()
+                    else []
+                )
+            except OSError:
+                continue
+            line = " ".join(words)
+            if f"--machine=cpq-{self.name}-" in line or f"{self.state_directory}/connections" in line:
+                found.append(line)
+        return sorted(found)
+
+
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command from the repository root; the caller judges how it ended."""
+    path = f"{ANSIBLE.parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=COMMAND_SECONDS,
+    )

@@ -1,0 +1,180 @@
+"""Whatever is wrong with the machine or the inventory stops the set-up before its first change, in one line that says what to do."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.scratch_environment import ScratchEnvironment, run
+
+
+def only_error(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("ERROR: ")
+    return lines[0].removeprefix("ERROR: ")
+
+
+def refused(scratch: ScratchEnvironment, prefix: Sequence[str] = ()) -> str:
+    """Try to bring the hosts up; return the one line that refuses it, after a look that nothing changed."""
+    before = scratch.traces()
+    images = sorted(scratch.cache.glob("images/*"))
+
+    line = only_error(scratch.set_up("hosts", prefix=prefix))
+
+    assert scratch.traces() == before
+    assert sorted(scratch.cache.glob("images/*")) == images
+    return line
+
+
+def test_not_root(scratch: ScratchEnvironment) -> None:
+    line = refused(scratch, prefix=["unshare", "--user"])
+
+    assert line.startswith("not root: ")
+    assert "run the same command as root" in line
+
+
+def test_no_control_groups(scratch: ScratchEnvironment) -> None:
+    hide = 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"'
+
+    line = refused(scratch, prefix=["unshare", "--mount", "sh", "-c", hide, "sh"])
+
+    assert line.startswith("no nspawn hosts here: no cgroup v2 below /sys/fs/cgroup; mount it there")
+
+
+def test_no_right_to_mount(scratch: ScratchEnvironment) -> None:
+    line = refused(scratch, prefix=["setpriv", "--bounding-set=-sys_admin"])
+
+    assert line.startswith("no nspawn hosts here: CAP_SYS_ADMIN is missing; run on a machine")
+
+
+def test_unknown_environment() -> None:
+    done = run(["make", "release", "ENV=locla"])
+
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert done.returncode == 2
+    assert len(errors) == 1
+    assert errors[0].startswith("ERROR: ENV 'locla' is unknown or has no local hosts; known: ")
+    assert "local" in errors[0].rpartition("known:")[2]
+
+
+def test_missing_variable_that_the_set_up_reads(scratch: ScratchEnvironment) -> None:
+    scratch.settings.write_text(scratch.settings.read_text().replace("cpq_subnet:", "cpq_sbnet:"))
+
+    line = refused(scratch)
+
+    assert line.endswith("environment.yml: cpq_subnet is missing; is cpq_sbnet meant?")
+
+
+def test_misspelt_variable_of_a_role(scratch: ScratchEnvironment) -> None:
+    extra = scratch.inventory / "group_vars/all/extra.yml"
+    extra.write_text("nspawn_host_relase: trixie\n")
+
+    line = refused(scratch)
+
+    assert line == f"{extra}: nothing reads nspawn_host_relase; is nspawn_host_release meant?"
+
+
+def test_value_that_an_environment_cannot_have(scratch: ScratchEnvironment) -> None:
+    scratch.hosts = {"scratch-1": "10.56.9.11"}
+    scratch.write()
+    before = scratch.traces()
+
+    done = scratch.set_up("hosts")
+
+    reasons = [line for line in done.stdout.splitlines() if line.strip().startswith("reason")]
+    assert done.returncode != 0
+    assert len(reasons) == 1
+    assert "host scratch-1: ansible_host 10.56.9.11 is not a free address of 10.56.4.0/24" in reasons[0]
+    assert scratch.traces() == before
+
+
+def test_taken_subnet(scratch: ScratchEnvironment) -> None:
+    run(["ip", "link", "add", "taken0", "type", "bridge"]).check_returncode()
+    try:
+        run(["ip", "address", "add", "10.56.4.77/25", "dev", "taken0"]).check_returncode()
+        line = refused(scratch)
+    finally:
+        run(["ip", "link", "delete", "taken0"]).check_returncode()
+
+    assert line.startswith("subnet 10.56.4.0/24 is taken: taken0 has 10.56.4.0/25; choose another cpq_subnet")
+
+
+@pytest.mark.parametrize("which", ["state", "cache"])
+def test_full_disk(scratch: ScratchEnvironment, tmp_path: Path, which: str) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=1M", "none", str(small)]).check_returncode()
+    try:
+        if which == "state":
+            scratch.state = small / "state"
+        else:
+            scratch.cache = small / "cache"
+        scratch.write()
+        line = refused(scratch)
+    finally:
+        run(["umount", str(small)]).check_returncode()
+        scratch.state = None
+
+    assert line.startswith(f"disk full: {small / which} has 0.0 GiB free")
+    assert "free some space" in line
+
+
+def test_cache_with_an_image_that_lost_its_stamp(scratch: ScratchEnvironment, tmp_path: Path) -> None:
+    scratch.cache = tmp_path / "cache"
+    scratch.write()
+    image = scratch.cache / "images/0123456789abcdef"
+    image.mkdir(parents=True)
+
+    line = refused(scratch)
+
+    assert line.startswith(f"broken cache: image {image} cannot be read")
+    assert f"remove it (rm -rf {image}) and run again" in line
+
+
+def test_cache_with_a_damaged_jar(scratch: ScratchEnvironment, tmp_path: Path) -> None:
+    scratch.cache = tmp_path / "cache"
+    scratch.write()
+    jars = scratch.cache / "jars/0123456789abcdef"
+    jars.mkdir(parents=True)
+    (jars / "one.jar").write_bytes(b"what was not fetched")
+    run(["tar", "-C", str(jars), "-cf", str(jars / "jars.tar"), "one.jar"]).check_returncode()
+    (jars / "manifest.json").write_text('{"one.jar": "%s"}' % ("0" * 64))
+
+    line = refused(scratch)
+
+    assert (
+        line == f"broken cache: {jars}: one.jar is not what its manifest says; remove it (rm -r {jars}) and run again"
+    )
+
+
+def test_second_run_at_the_same_time(scratch: ScratchEnvironment) -> None:
+    lock = Path(f"/run/lock/cpq-oms-{scratch.name}.lock")
+    holder = subprocess.Popen(
+        ["flock", str(lock), "sh", "-c", "echo held; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        line = refused(scratch)
+    finally:
+        holder.communicate(b"\n")
+
+    assert line.startswith(f"another run works on ENV {scratch.name}")
+
+
+def test_unreachable_host(scratch: ScratchEnvironment) -> None:
+    assert scratch.set_up("hosts").returncode == 0
+    scratch.on_host("scratch-1", "systemctl mask --now ssh.service")
+
+    done = scratch.set_up("hosts", "-e", "nspawn_host_boot_timeout=3")
+
+    reasons = [line for line in done.stdout.splitlines() if line.strip().startswith("reason")]
+    assert done.returncode != 0
+    assert len(reasons) == 1
+    assert "host scratch-1 (10.56.4.11) is unreachable: nothing answers on port 22" in reasons[0]
+    assert "make rebuild" in reasons[0]
