@@ -43,6 +43,7 @@ TARGET = "cpq-oms.target"
 UNIT_KEYS = {"environment", "credentials", "instances", "health_url", "state"}
 INSTANCE_KEYS = {"environment", "health_url"}
 STATES = {"started", "stopped"}
+STOP = "stop"
 HEALTH_SECONDS = 30.0
 HEALTH_PAUSE_SECONDS = 0.2
 SHOWN_JOURNAL_LINES = 25
@@ -79,8 +80,16 @@ class ManagedFile:
         name = str(self.path)
         return {"before_header": name, "after_header": name, "before": before, "after": after}
 
+    def same_content(self) -> bool:
+        """Tell whether only mode or ownership can differ."""
+        return self.path.is_file() and self.path.read_text(encoding="utf-8", errors="replace") == self.content
+
     def write(self) -> None:
-        """Replace the file in one step."""
+        """Replace the file in one step; one that only lacks its mode or owner keeps its time, by which units are judged."""
+        if self.same_content() and not self.path.is_symlink():
+            os.chown(self.path, 0, 0)
+            self.path.chmod(self.mode)
+            return
         with tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent) as folder:
             new = Path(folder) / self.path.name
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -268,18 +277,18 @@ class Process:
 
     def _older_than(self, path: Path) -> bool:
         # A tick of the clock is 10 ms; what was written in the same tick was there before the process.
-        return path.stat().st_ctime > self._started_at + 0.02 if path.exists() else False
+        return path.stat().st_mtime > self._started_at + 0.02 if path.exists() else False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What this run changes. `actions` maps a service to its reasons to be started anew, or to None: it is stopped."""
+    """What this run changes. `actions` says of a service that it is stopped, started or restarted, and why."""
 
     files: list[ManagedFile]
     folders: list[Path]
     links: list[str]
     strays: list[str]
-    actions: dict[str, list[str] | None]
+    actions: dict[str, str]
     enable: list[str]
     disable: list[str]
     reload: bool
@@ -312,7 +321,7 @@ class Convergence:
         return {
             "changed": bool(self._diff),
             "changed_paths": self._changed_paths,
-            "restarted": sorted(name for name, reasons in plan.actions.items() if reasons),
+            "restarted": sorted(name for name, action in plan.actions.items() if action != STOP),
             "diff": self._diff,
         }
 
@@ -338,7 +347,7 @@ class Convergence:
 
     def _touched(self, plan: Plan) -> set[str]:
         """Return the deployables that will run with other settings or another release than before."""
-        touched = {service.unit for service in self._declared.services if plan.actions.get(service.name)}
+        touched = {service.unit for service in self._declared.services if plan.actions.get(service.name, STOP) != STOP}
         return touched | set(plan.links) | {unit for unit in self._units if self._has_new_settings(unit, plan.files)}
 
     def _describe(self, plan: Plan) -> None:
@@ -354,8 +363,8 @@ class Convergence:
             self._record(Path(name), "", "enabled" if name in plan.enable else "disabled")
         if plan.start_target:
             self._record(Path(TARGET), "", "active")
-        for name, reasons in plan.actions.items():
-            self._record(Path(name), "", "stop" if reasons is None else ", ".join(reasons))
+        for name, action in plan.actions.items():
+            self._record(Path(name), "", action)
 
     def _write(self, plan: Plan) -> None:
         for path in sorted(plan.folders):
@@ -442,27 +451,27 @@ class Convergence:
         environments.add(SETTINGS / f"{unit}.env")
         return any(file.path.parent == folder or file.path in environments for file in changed)
 
-    def _actions(
-        self, states: Mapping[str, Mapping[str, str]], changed: Iterable[ManagedFile]
-    ) -> dict[str, list[str] | None]:
-        """Return the services to stop (None) or to start anew, each with its reasons."""
-        changed_units = {file.path.name for file in changed if file.path.parent == UNIT_FILES}
-        actions: dict[str, list[str] | None] = {}
+    def _actions(self, states: Mapping[str, Mapping[str, str]], changed: Iterable[ManagedFile]) -> dict[str, str]:
+        """Return the services to stop or to start anew, with the reasons."""
+        changed_units = {
+            file.path.name for file in changed if file.path.parent == UNIT_FILES and not file.same_content()
+        }
+        actions: dict[str, str] = {}
         for service in self._declared.services:
             state = states[service.name]
             running = state["ActiveState"] in {"active", "reloading"}
             if not service.started:
                 if state["ActiveState"] not in {"inactive", "failed"}:
-                    actions[service.name] = None
+                    actions[service.name] = STOP
                 continue
             if not running:
-                actions[service.name] = [f"start, was {state['ActiveState']}"]
+                actions[service.name] = f"start, was {state['ActiveState']}"
                 continue
             reasons = self._outdated(service, int(state["MainPID"]))
             if service.unit_file in changed_units and "unit file" not in reasons:
                 reasons.append("unit file")
             if reasons:
-                actions[service.name] = ["restart for", *reasons]
+                actions[service.name] = f"restart: {', '.join(reasons)}"
         return actions
 
     def _outdated(self, service: Service, pid: int) -> list[str]:
@@ -509,9 +518,9 @@ class Convergence:
         if problems:
             raise RefusedError("settings refused, nothing was changed:\n" + "\n".join(dict.fromkeys(problems)))
 
-    def _start(self, actions: Mapping[str, list[str] | None]) -> None:
-        stop = [name for name, reasons in actions.items() if reasons is None]
-        start = [name for name, reasons in actions.items() if reasons is not None]
+    def _start(self, actions: Mapping[str, str]) -> None:
+        stop = [name for name, action in actions.items() if action == STOP]
+        start = [name for name, action in actions.items() if action != STOP]
         if stop:
             self._host.systemctl("stop", *stop)
         if not start:
