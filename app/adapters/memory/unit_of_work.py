@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from app.adapters.memory.fulfillment import FulfillmentRows, MemoryFulfillmentRepository
 from app.adapters.memory.workflow_references import MemoryWorkflowReferenceRepository, WorkflowReferenceRows
@@ -16,6 +16,7 @@ from app.domain.order import Order, OrderTransition
 from app.domain.quote import Quote
 from app.domain.values import OfferingId, OrderId, QuoteId, TenantId
 from app.messaging.envelope import Envelope
+from app.runtime.clock import Clock
 
 Key = tuple[TenantId, str, str]
 
@@ -37,17 +38,14 @@ class Rows:
 
     def copy(self) -> Rows:
         """A copy that can be changed without changing these."""
-        return Rows(**{each.name: _copied(getattr(self, each.name)) for each in fields(self)})
-
-
-def _copied(container: Any) -> Any:
-    return container.copy()
+        return Rows(**{each.name: getattr(self, each.name).copy() for each in fields(self)})
 
 
 class MemoryStore:
     """A database for one process. Transactions that overlap conflict when both have changed something."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.rows = Rows()
         self.claims: set[Key] = set()
         self.commits = 0
@@ -80,7 +78,9 @@ class MemoryUnitOfWork:
         self.audit = MemoryAuditTrail(self.rows)
         self.outbox = MemoryOutboxStore(self.rows)
         self.fulfillment = MemoryFulfillmentRepository(self.rows.fulfillment)
-        self.workflow_references = MemoryWorkflowReferenceRepository(self.rows.workflow_references)
+        self.workflow_references = MemoryWorkflowReferenceRepository(
+            self.rows.workflow_references, self._store.clock
+        )
         return self
 
     async def commit(self) -> None:

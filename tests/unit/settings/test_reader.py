@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from app.settings.api import ApiSettings
+from app.settings.reader import EXIT_CONFIG, SettingsError, check, read, take_environment
+
+VALID = {
+    "APP_ENV": "local",
+    "APP_INSTANCE_ID": "api-1",
+    "TENANT_MODE": "multi",
+    "LOG_LEVEL": "INFO",
+    "METRICS_BIND": "127.0.0.1:9100",
+    "HTTP_BIND": "0.0.0.0:8080",
+    "API_WORKERS": "2",
+    "DB_URL": "postgresql://cpq_api@db.test:5432/cpq",
+    "DB_POOL_MAX": "10",
+    "DB_STATEMENT_TIMEOUT": "PT5S",
+    "REDIS_URL": "redis://api@redis.test:6379/0",
+    "AUTH_ISSUER": "https://issuer.test",
+    "AUTH_AUDIENCE": "cpq-oms",
+    "AUTH_JWKS_URL": "https://issuer.test/jwks.json",
+    "KAFKA_BOOTSTRAP_SERVERS": "kafka-1.test:9092,[::1]:9093",
+    "CAMUNDA_GRPC_ADDRESS": "zeebe.test:26500",
+}
+SECRET = "canary-7f3a"
+
+
+@pytest.fixture
+def credentials(tmp_path: Path) -> Path:
+    for name in ("db-password", "redis-password"):
+        (tmp_path / name).write_text(SECRET + "\n")
+    return tmp_path
+
+
+def problems(environ: dict[str, str], credentials: Path | None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        read(ApiSettings, environ, credentials)
+    return caught.value.problems
+
+
+def test_a_valid_environment_is_read(credentials: Path) -> None:
+    settings = read(ApiSettings, VALID, credentials)
+
+    assert settings.db_statement_timeout.total_seconds() == 5
+    assert [str(address) for address in settings.kafka_bootstrap_servers] == ["kafka-1.test:9092", "[::1]:9093"]
+    assert settings.db_password.get_secret_value() == SECRET
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize("name", sorted(VALID))
+def test_a_missing_variable_is_named(name: str, credentials: Path) -> None:
+    environ = {key: value for key, value in VALID.items() if key != name}
+
+    assert problems(environ, credentials) == [f"{name}: missing"]
+
+
+def test_a_misspelt_variable_is_named_with_the_right_one(credentials: Path) -> None:
+    environ = {("DB_ULR" if key == "DB_URL" else key): value for key, value in VALID.items()}
+
+    assert problems(environ, credentials) == ["DB_URL: missing; DB_ULR is set and looks like a misspelling"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_WORKERS", "many"),
+        ("API_WORKERS", "0"),
+        ("DB_STATEMENT_TIMEOUT", "5"),
+        ("DB_STATEMENT_TIMEOUT", "PT0S"),
+        ("DB_STATEMENT_TIMEOUT", "-PT5S"),
+        ("METRICS_BIND", "9100"),
+        ("METRICS_BIND", "127.0.0.1:0"),
+        ("METRICS_BIND", "127.0.0.1:70000"),
+        ("DB_URL", "mysql://h/x"),
+        ("REDIS_URL", "redis://:secret@h/0"),
+        ("AUTH_JWKS_URL", "ftp://x"),
+        ("LOG_LEVEL", "LOUD"),
+        ("TENANT_MODE", "single"),
+        ("APP_ENV", "No Such"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "kafka"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_variable(name: str, value: str, credentials: Path) -> None:
+    (problem,) = problems(VALID | {name: value}, credentials)
+
+    assert problem.startswith(f"{name}: ")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    environ = {key: value for key, value in VALID.items() if key != "DB_URL"} | {"API_WORKERS": "x"}
+
+    found = problems(environ, None)
+
+    assert {problem.split(":")[0] for problem in found} == {
+        "DB_URL",
+        "credential db-password",
+        "credential redis-password",
+        "API_WORKERS",
+    }
+
+
+def test_a_credential_that_is_missing_or_empty_is_named(credentials: Path) -> None:
+    (credentials / "db-password").unlink()
+    (credentials / "redis-password").write_text("\n")
+
+    assert problems(VALID, credentials) == [
+        "credential db-password: unreadable (FileNotFoundError)",
+        "credential redis-password: empty",
+    ]
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated(credentials: Path) -> None:
+    (problem,) = problems(VALID | {"DB_URL": f"postgresql://api:{SECRET}@h/cpq"}, credentials)
+
+    assert problem == "DB_URL: expected no password in the URL: it is a credential"
+
+
+def test_the_two_listeners_must_differ(credentials: Path) -> None:
+    (problem,) = problems(VALID | {"METRICS_BIND": "127.0.0.1:8080"}, credentials)
+
+    assert "HTTP_BIND and METRICS_BIND" in problem
+
+
+def test_check_config_prints_one_line_each_and_exits_with_78(credentials: Path) -> None:
+    output = io.StringIO()
+
+    status = check(ApiSettings, {"CREDENTIALS_DIRECTORY": str(credentials)}, output)
+
+    assert status == EXIT_CONFIG
+    assert len(output.getvalue().splitlines()) == len(VALID)
+
+
+def test_check_config_is_silent_when_all_is_well(credentials: Path) -> None:
+    output = io.StringIO()
+
+    assert check(ApiSettings, VALID | {"CREDENTIALS_DIRECTORY": str(credentials)}, output) == 0
+    assert output.getvalue() == ""
+
+
+def test_the_service_managers_variables_are_taken_out_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+
+    environ = take_environment()
+
+    assert environ["NOTIFY_SOCKET"] == "/run/notify"
+    assert "NOTIFY_SOCKET" not in os.environ
+    assert "WATCHDOG_USEC" not in os.environ
