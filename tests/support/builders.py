@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from app.adapters.memory.catalog_cache import MemoryCatalogCache
@@ -74,6 +75,43 @@ def fiber(
 def legacy() -> ProductOffering:
     """An offering that is not sold on its own."""
     return ProductOffering(LEGACY, "ISDN line", "voice", False, "voice-line")  # noqa: FBT003 (field order of the row)
+
+
+def published(tenant_id: str, offerings: list[ProductOffering]) -> dict[str, Any]:
+    """A tenant's catalog in the shape that `seed` publishes."""
+    return {
+        "tenant_id": tenant_id,
+        "display_name": tenant_id,
+        "default_currency": "EUR",
+        "offerings": [
+            {
+                "offering_id": offering.offering_id,
+                "name": offering.name,
+                "product_line": offering.product_line,
+                "is_sellable": offering.is_sellable,
+                "service_specification": offering.service_specification,
+                "prices": [
+                    {
+                        "price_type": price.price_type,
+                        "currency": price.currency,
+                        "unit_amount": str(price.unit_amount),
+                        "recurring_period": price.recurring_period,
+                    }
+                    for price in offering.prices
+                ],
+                "tiers": [
+                    {
+                        "price_type": tier.price_type,
+                        "min_quantity": tier.min_quantity,
+                        "discount_percent": str(tier.discount_percent),
+                        "reason": tier.reason,
+                    }
+                    for tier in offering.tiers
+                ],
+            }
+            for offering in offerings
+        ],
+    }
 
 
 class Commands:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from app.adapters.memory.unit_of_work import MemoryStore
+from app.domain.values import OrderId, TenantId
+from tests.support.builders import CountingIds, SetClock, fiber, legacy
+from tests.support.port_suite import Harness, PortSuite
+
+
+class MemoryHarness(Harness):
+    def __init__(self) -> None:
+        self.store = MemoryStore(SetClock())
+        tenants = ("acme", "globex", "initech")
+        super().__init__(self.store.unit_of_work, CountingIds(), tenants)
+        for tenant in tenants[:2]:
+            self.store.publish(TenantId(tenant), 1, [fiber(), legacy()])
+
+    async def outbox(self, tenant_id: TenantId) -> list[tuple[int, str]]:
+        return [(each.aggregate_seq, each.event_type) for each in self.store.rows.outbox if each.tenant_id == tenant_id]
+
+    async def audit(self, tenant_id: TenantId) -> list[str]:
+        return [each.action for each in self.store.rows.audit if each.actor.tenant_id == tenant_id]
+
+    async def steps(self, order_id: OrderId) -> set[str]:
+        return {step for (owner, step) in self.store.rows.fulfillment.tasks if owner == order_id}
+
+    async def message_id(self, order_id: OrderId) -> str:
+        return self.store.rows.workflow_references.references[order_id].message_id
+
+
+class TestMemoryStore(PortSuite):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return MemoryHarness()
