@@ -1,0 +1,223 @@
+"""The real engine and database, external systems of the tests' own, and workers that tests start, stop and kill."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyzeebe import ZeebeClient
+
+from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.unit_of_work import unit_of_work_factory
+from app.adapters.zeebe.channel import open_channel
+from app.contracts.loader import load_job_types
+from app.domain.values import OrderId
+from tests.integration.conftest import OpenPool
+from tests.support.orders import PROCESS_ID, place_order, publish_catalog
+from tests.support.services import HOST, STATE, Services
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.unit_process import UnitProcess, free_port
+from tests.support.waiting import eventually
+
+BPMN = Path(__file__).resolve().parents[3] / "bpmn" / f"{PROCESS_ID}.bpmn"
+SYSTEMS = {"inventory": "reserve-inventory", "provisioning": "provision-service", "billing": "activate-billing"}
+
+_DEPLOYED = """
+    INSERT INTO cpq.process_deployment (
+        process_id, content_sha256, engine_version, engine_key, job_types, variables_schema_version,
+        compatible_worker_release, git_commit, release_id
+    ) VALUES (%s, 'tests', 1, 1, %s, 1, 'tests', 'tests', 'tests') ON CONFLICT DO NOTHING
+"""
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _units_at_rest(services: Services) -> Iterator[None]:
+    """The host's own workers take no jobs while these tests run theirs."""
+    config = STATE / services.environment / "ssh_config"
+    if not config.is_file():  # services without hosts have no units
+        yield
+        return
+    remote = ["ssh", "-F", str(config), HOST, "systemctl"]
+    units = ["cpq-oms-worker@starter.service", "cpq-oms-worker@fulfillment.service"]
+    subprocess.run([*remote, "stop", *units], check=True, timeout=120)
+    try:
+        yield
+    finally:
+        subprocess.run([*remote, "start", *units], check=True, timeout=120)
+
+
+class Simulator:
+    """A simulator process and its controls."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.credentials = {
+            name: f"{name}-of-tests"
+            for name in ("issuer-client-secret", "inventory-token", "provisioning-token", "billing-token")
+        }
+        self._settings = {
+            "HTTP_BIND": f"127.0.0.1:{self.port}",
+            "ISSUER_URL": f"{self.url}/issuer",
+            "AUTH_AUDIENCE": "cpq-oms",
+            "STATE_DIRECTORY": str(folder),
+        }
+        self.process = self.start()
+
+    def start(self) -> UnitProcess:
+        """Start the process, again after it was killed."""
+        self.process = UnitProcess("simulator", self._settings, self.credentials).wait_ready()
+        return self.process
+
+    def behave(self, system: str, **behaviour: object) -> None:
+        """Set how a system behaves from now on; nothing means healthy."""
+        request = urllib.request.Request(
+            f"{self.url}/control/behaviours/{system}",
+            json.dumps(behaviour).encode(),
+            {"Content-Type": "application/json"},
+            method="PUT",
+        )
+        urllib.request.urlopen(request, timeout=5).close()
+
+    def effects(self, order_id: OrderId) -> list[str]:
+        """The systems that did something for an order, one entry per effect."""
+        with urllib.request.urlopen(f"{self.url}/control/ledger?orderId={order_id}", timeout=5) as response:
+            return [effect["system"] for effect in json.load(response)["effects"]]
+
+    def requests(self, order_id: OrderId, method: str = "POST") -> list[str]:
+        """The systems that were asked by POST (or GET) for an order, one entry per request, oldest first."""
+        with urllib.request.urlopen(f"{self.url}/control/ledger", timeout=5) as response:
+            return [
+                request["system"]
+                for request in json.load(response)["requests"]
+                if str(order_id) in request["idempotencyKey"] and request["method"] == method
+            ]
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[Simulator]:
+    """External systems of this test's own."""
+    simulator = Simulator(tmp_path)
+    yield simulator
+    simulator.process.close()
+
+
+@pytest.fixture
+def engine_proxy(services: Services) -> Iterator[TcpProxy]:
+    """A way to the engine that can be disturbed."""
+    with TcpProxy(services.address("zeebe")) as proxy:
+        yield proxy
+
+
+StartWorker = Callable[..., UnitProcess]
+
+
+@pytest.fixture
+def start_worker(
+    services: Services,
+    schema: None,  # noqa: ARG001 (wanted for what it does)
+    simulator: Simulator,
+    engine_proxy: TcpProxy,
+) -> Iterator[StartWorker]:
+    """Starts workers: `start_worker("starter")`, `start_worker("fulfillment", EXTERNAL_TIMEOUT="PT1S")`."""
+    started: list[UnitProcess] = []
+
+    def start(
+        group: str, *, is_awaited: bool = True, watchdog_seconds: float | None = None, **changes: str
+    ) -> UnitProcess:
+        settings = {
+            "APP_INSTANCE_ID": f"tests-{group}",
+            "WORKER_GROUP": group,
+            "WORKER_ENABLED_TYPES": ",".join(load_job_types().of_group(group)),
+            "WORKER_MAX_JOBS_ACTIVE": "32",
+            "WORKER_POLL_INTERVAL": "PT0.5S",
+            "WORKER_REQUEST_TIMEOUT": "PT5S",
+            "WORKER_MAX_RUNS": "5",
+            "DB_URL": services.database_url("worker"),
+            "DB_POOL_MAX": "8",
+            "DB_STATEMENT_TIMEOUT": "PT5S",
+            "CAMUNDA_GRPC_ADDRESS": engine_proxy.address,
+            "EXTERNAL_TIMEOUT": "PT3S",
+            **{f"{system.upper()}_URL": f"{simulator.url}/{system}" for system in SYSTEMS},
+        }
+        credentials = {
+            "db-password": services.secret("db_worker_password"),
+            **{f"{system}-token": simulator.credentials[f"{system}-token"] for system in SYSTEMS},
+        }
+        worker = UnitProcess("worker", settings | changes, credentials, watchdog_seconds)
+        started.append(worker)
+        return worker.wait_ready() if is_awaited else worker
+
+    yield start
+    for worker in started:
+        worker.close()
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Orders of this test's tenant."""
+
+    place: Callable[[], Awaitable[OrderId]]
+    connection: Connection
+
+    async def row(self, query: str, order_id: OrderId) -> dict[str, Any]:
+        """The first row of a query about an order."""
+        row = await (await self.connection.execute(query, {"order_id": order_id})).fetchone()
+        assert row is not None
+        return dict(row)
+
+    async def rows(self, query: str, order_id: OrderId) -> list[dict[str, Any]]:
+        """All rows of a query about an order."""
+        return [dict(row) for row in await (await self.connection.execute(query, {"order_id": order_id})).fetchall()]
+
+    async def reference(self, order_id: OrderId) -> dict[str, Any]:
+        """The order's workflow reference."""
+        return await self.row("SELECT * FROM cpq.workflow_reference WHERE order_id = %(order_id)s", order_id)
+
+    async def state(self, order_id: OrderId) -> str:
+        """The order's state."""
+        row = await self.row("SELECT state FROM cpq.product_order WHERE order_id = %(order_id)s", order_id)
+        return str(row["state"])
+
+    async def attempts(self, order_id: OrderId, step: str) -> list[str]:
+        """States of the calls of a step, oldest first."""
+        rows = await self.rows(
+            "SELECT step, state FROM cpq.external_call_attempt WHERE order_id = %(order_id)s ORDER BY attempt_no",
+            order_id,
+        )
+        return [row["state"] for row in rows if row["step"] == step]
+
+    async def completed(self, *order_ids: OrderId, seconds: float = 30.0) -> None:
+        """Return when the orders are completed."""
+        for order_id in order_ids:
+
+            async def is_completed(order_id: OrderId = order_id) -> bool:
+                return await self.state(order_id) == "completed"
+
+            await eventually(is_completed, f"order {order_id} is completed", seconds)
+
+
+@pytest.fixture
+async def orders(open_pool: OpenPool, admin_connection: Connection, tenant_id: str) -> Orders:
+    """Places orders for a tenant of this test's own, and looks at them as an operator would."""
+    await publish_catalog(admin_connection, tenant_id)
+    open_unit_of_work = unit_of_work_factory(await open_pool("api"))
+
+    async def place() -> OrderId:
+        return await place_order(open_unit_of_work, tenant_id)
+
+    return Orders(place, admin_connection)
+
+
+@pytest.fixture(autouse=True)
+async def _process_deployed(services: Services, admin_connection: Connection) -> None:
+    """The engine has the process, and the database knows it; the same content again changes nothing."""
+    async with open_channel(services.address("zeebe")) as channel:
+        await ZeebeClient(channel).deploy_resource(BPMN)
+    await admin_connection.execute(_DEPLOYED, (PROCESS_ID, list(load_job_types().job_types)))

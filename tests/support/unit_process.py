@@ -1,0 +1,132 @@
+"""Runs a deployable as a process of its own, the way systemd does: environment, credentials, a notify socket, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class UnitProcess:
+    """One process of a unit.
+
+    Args:
+        unit: the deployable, such as `worker`.
+        settings: its environment variables; the metrics address is chosen here.
+        credentials: its credential files, by name.
+        watchdog_seconds: what systemd would set as WatchdogSec, or None.
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        settings: Mapping[str, str],
+        credentials: Mapping[str, str],
+        watchdog_seconds: float | None = None,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix=f"cpq-oms-{unit}-")
+        folder = Path(self._folder.name)
+        for name, secret in credentials.items():
+            (folder / name).write_text(secret)
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(folder / "notify"))
+        self._metrics_port = free_port()
+        self.messages: list[str] = []
+        self._log = folder / "log"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "APP_ENV": "ci",
+            "APP_INSTANCE_ID": f"{unit}-tests",
+            "TENANT_MODE": "multi",
+            "LOG_LEVEL": "INFO",
+            "METRICS_BIND": f"127.0.0.1:{self._metrics_port}",
+            "CREDENTIALS_DIRECTORY": str(folder),
+            "NOTIFY_SOCKET": str(folder / "notify"),
+            **({"WATCHDOG_USEC": str(int(watchdog_seconds * 1_000_000))} if watchdog_seconds else {}),
+            **settings,
+        }
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"app.entrypoints.{unit}"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        """Everything the process wrote."""
+        return self._log.read_text()
+
+    def wait_ready(self) -> UnitProcess:
+        """Return when the process reported READY; fail with its log when it does not."""
+        if not self.wait_for("READY=1", START_SECONDS):
+            status = self._process.poll()
+            log = self.log
+            self.kill()
+            raise AssertionError(f"not ready, exit status {status}: {log}")
+        return self
+
+    def wait_for(self, text: str, seconds: float) -> bool:
+        """Whether a notification with `text` comes in time; a process that ends sends none."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._notify.settimeout(min(left, 0.1))
+            try:
+                message = self._notify.recv(4096).decode()
+            except TimeoutError:
+                if self._process.poll() is not None:
+                    return False
+                continue
+            self.messages.append(message)
+            if text in message:
+                return True
+        return False
+
+    def metric(self, series: str) -> float:
+        """The value of a series of /metrics, 0 when there is none yet."""
+        url = f"http://127.0.0.1:{self._metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as response:
+            for line in response.read().decode().splitlines():
+                if line.startswith(f"{series} "):
+                    return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def terminate(self) -> None:
+        """Ask it to stop and return at once."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = 45.0) -> int:
+        """Return its exit status."""
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it as a crash would; harmless when it has ended."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End it whatever its state, and remove its files."""
+        self.kill()
+        self._notify.close()
+        self._folder.cleanup()
