@@ -23,26 +23,36 @@ def content_sha256(tenant: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(tenant["offerings"], sort_keys=True).encode()).hexdigest()
 
 
+async def unpublished(connection: Connection, tenants: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the tenants that have no active catalog version.
+
+    Raises:
+        CatalogRefusedError: a tenant has a version 1 of other content.
+    """
+    missing: list[Mapping[str, Any]] = []
+    for tenant in tenants:
+        cursor = await connection.execute(_SQL["active_version"], {"tenant_id": tenant["tenant_id"]})
+        active = await cursor.fetchone()
+        if active is None:
+            missing.append(tenant)
+        elif active["catalog_version"] == 1 and active["content_sha256"] != content_sha256(tenant):
+            raise CatalogRefusedError(
+                f"{tenant['tenant_id']} has another catalog version 1: a published version never changes, publish a new one"
+            )
+    return missing
+
+
 async def seed(connection: Connection, tenants: Sequence[Mapping[str, Any]], published_by: str) -> list[str]:
     """Publish what is not there and return the tenants it was published for.
 
     Raises:
-        CatalogRefusedError: a tenant sells something else already; nothing was changed.
+        CatalogRefusedError: as for `unpublished`; nothing was changed.
     """
-    published: list[str] = []
     async with connection.transaction():
-        for tenant in tenants:
-            sha = content_sha256(tenant)
-            cursor = await connection.execute(_SQL["active_version"], {"tenant_id": tenant["tenant_id"]})
-            active = await cursor.fetchone()
-            if active is None:
-                await _publish(connection, tenant, sha, published_by)
-                published.append(tenant["tenant_id"])
-            elif active["catalog_version"] == 1 and active["content_sha256"] != sha:
-                raise CatalogRefusedError(
-                    f"{tenant['tenant_id']} has another catalog version 1: a published version never changes, publish a new one"
-                )
-    return published
+        missing = await unpublished(connection, tenants)
+        for tenant in missing:
+            await _publish(connection, tenant, content_sha256(tenant), published_by)
+    return [tenant["tenant_id"] for tenant in missing]
 
 
 async def _publish(connection: Connection, tenant: Mapping[str, Any], sha: str, published_by: str) -> None:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return check(AdminSettings, environ)
     as_json = "--json" in arguments
     arguments = [argument for argument in arguments if argument != "--json"]
-    operator = environ.get("USER", "unknown")
+    operator = environ.get("ADMIN_OPERATOR") or environ.get("USER", "unknown")
     if "--operator" in arguments:
         place = arguments.index("--operator")
         if len(arguments) < place + 2:

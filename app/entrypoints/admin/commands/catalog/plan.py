@@ -1,0 +1,28 @@
+"""Which demo tenants have no catalog yet."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import resources
+
+import typer
+import yaml
+
+from app.adapters.postgres.catalog_seed import unpublished
+from app.adapters.postgres.operator_session import has_table
+from app.entrypoints.admin.outcome import Outcome, planned
+from app.entrypoints.admin.wiring import Session
+
+
+def command(context: typer.Context) -> Outcome:
+    """List demo tenants whose catalog version 1 would be published; exit 3 when there are any."""
+    session: Session = context.obj
+    return asyncio.run(_plan(session))
+
+
+async def _plan(session: Session) -> Outcome:
+    tenants = yaml.safe_load(resources.files("app.entrypoints.admin").joinpath("demo_catalog.yml").read_text())["tenants"]
+    async with session.database() as connection:
+        there = await has_table(connection, "catalog_version")
+        missing = await unpublished(connection, tenants) if there else tenants
+    return planned([f"publish catalog version 1 of {tenant['tenant_id']}" for tenant in missing])

@@ -1,0 +1,90 @@
+"""Judges inventory, variables and bundle before the first host is touched, and reports every problem at once.
+
+Returns what the rest of the release goes by: the bundle's release id and the hosts of each tier.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+DOCUMENTATION = r"""
+name: release_preflight
+short_description: Judge inventory, variables and bundle of a release
+options:
+  bundle: {description: Folder of the bundle; empty for the newest of C(bundles)., required: true}
+  bundles: {description: Where bundles are built., required: true}
+  tiers: {description: Host groups that must have a host; the value lists the variables its hosts need., required: true}
+"""
+
+
+class ActionModule(ActionBase):
+    """Looks at hostvars and the bundle only: no host, no network."""
+
+    TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"bundle", "bundles", "tiers"})
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Collect problems; fail with all of them in one line each."""
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        problems: list[str] = []
+        groups, hostvars = task_vars["groups"], task_vars["hostvars"]
+        for tier, variables in self._task.args["tiers"].items():
+            hosts = groups.get(tier, [])
+            if not hosts:
+                problems.append(f"inventory: group {tier} has no host")
+            for host in hosts:
+                # A variable that looks at other hosts needs hostvars, which hostvars[host] itself does not offer.
+                known = {**hostvars.raw_get(host), "hostvars": hostvars, "groups": groups}
+                templar = self._templar.copy_with_new_env(available_variables=known)
+                problems += [
+                    f"inventory: {host} ({tier}): {problem}"
+                    for name in variables or ()
+                    if (problem := _problem(templar, known, name))
+                ]
+        bundle = self._task.args["bundle"] or _newest(Path(self._task.args["bundles"]))
+        if not bundle and self._task.check_mode and not problems:
+            message = "would release the bundle that the build makes; there is none yet, so no more can be said"
+            return {"changed": True, "bundle": "", "release_id": "", "units": [], "migrations": [], "msg": message}
+        manifest = _manifest(bundle, problems)
+        if problems:
+            return {"failed": True, "msg": "\n".join(dict.fromkeys(problems)), "changed": False}
+        return {
+            "changed": False,
+            "bundle": str(bundle),
+            "release_id": manifest["release_id"],
+            "units": sorted(manifest["units"]),
+        }
+
+
+def _newest(bundles: Path) -> str:
+    manifests = sorted(bundles.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+    return str(manifests[-1].parent) if manifests else ""
+
+
+def _manifest(bundle: str, problems: list[str]) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads(Path(bundle, "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        shown = bundle or "dist/"
+        problems.append(f"no bundle at {shown} ({type(error).__name__}): build it with make build, or pass -e release_bundle=DIR")
+        return {}
+    return manifest
+
+
+def _problem(templar: Any, variables: Mapping[str, Any], name: str) -> str:
+    """Say what is wrong with a variable, or nothing. Its value is never part of the message: it may be a secret."""
+    if name not in variables:
+        return f"{name} is missing"
+    try:
+        value = templar.template(variables[name])
+        empty = value is None or str(value) == ""
+    except AnsibleError as error:
+        return f"{name} cannot be evaluated: {str(error).splitlines()[0]}"
+    return f"{name} is empty" if empty else ""
