@@ -106,7 +106,10 @@ class AlertThresholds(_Contract):
 
 
 class Topic(_Contract):
-    """One Kafka topic: who owns, writes and reads it, and in what shape it is created."""
+    """One Kafka topic: who owns, writes and reads it, and in what shape it is created.
+
+    `transactional`: its producers write in transactions, under identifiers of their own choice.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$")]
     owner: Name
@@ -118,6 +121,7 @@ class Topic(_Contract):
     cleanup_policy: Literal["delete", "compact"]
     compatibility: Literal["backward", "none"]
     producers: tuple[Name, ...]
+    transactional: bool = False
     consumer_groups: tuple[Name, ...]
     alert_thresholds: AlertThresholds | None = None
 

@@ -104,6 +104,9 @@ def declared_access(topics: Mapping[str, Topic], consumer_user: str) -> set[Acce
     for topic in topics.values():
         for user in topic.producers:
             wanted |= {Access(user, operation, "TOPIC", topic.name) for operation in ("WRITE", "DESCRIBE")}
+            if topic.transactional:
+                # The engine's exporter takes a new random identifier at every start.
+                wanted |= {Access(user, operation, "TRANSACTIONAL_ID", "*") for operation in ("WRITE", "DESCRIBE")}
         readers = [_OBSERVER, consumer_user] if topic.consumer_groups else [_OBSERVER]
         for user in readers:
             wanted |= {Access(user, operation, "TOPIC", topic.name) for operation in ("READ", "DESCRIBE")}
