@@ -19,5 +19,7 @@ def scratch(tmp_path: Path) -> Iterator[ScratchEnvironment]:
     # The test may have broken the inventory on purpose, so it is written anew.
     whole = ScratchEnvironment(tmp_path)
     whole.write()
+    if not any(whole.traces().values()):
+        return
     down = whole.play("hosts_down")
     assert down.returncode == 0, down.stdout + down.stderr
