@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.adapters.redis.keys import Keys
@@ -46,7 +48,7 @@ def connect(url: str, password: str) -> Redis:
         protocol=2,  # RESP3 opens with HELLO, which the ACL user may not send
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
-        retry_on_timeout=False,
+        retry=Retry(NoBackoff(), 0),  # the database is the second try
     )
 
 

@@ -66,7 +66,7 @@ class RequestIdentity:
         seconds = self._clock.monotonic() - req.context.started
         route = req.uri_template or "unmatched"
         self._observer.request(req.method, route, resp.status_code, seconds)
-        if not route.startswith(_HEALTH_PREFIX):
+        if route not in _INTERNAL_ROUTES and not route.startswith(_HEALTH_PREFIX):  # asked for every few seconds
             _log.info(
                 "request",
                 method=req.method,
@@ -86,11 +86,11 @@ class ListenerWall:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, params: dict[str, Any]
     ) -> None:
         """Answer a route of the other listener like one that does not exist."""
-        came_in_internally = req.scope["server"][1] == self._internal_port
+        _host, port = req.scope["server"]
         route = req.uri_template or ""
         belongs_inside = route in _INTERNAL_ROUTES
         on_both = route.startswith(_HEALTH_PREFIX) and not belongs_inside
-        if not on_both and came_in_internally != belongs_inside:
+        if not on_both and (port == self._internal_port) != belongs_inside:
             raise falcon.HTTPRouteNotFound
 
 
@@ -122,10 +122,10 @@ class Authentication:
 
 def _bearer_token(req: falcon.asgi.Request) -> str:
     """The token of the one Authorization header; a token anywhere else is never looked at."""
-    values = [value for name, value in req.scope["headers"] if name == b"authorization"]
-    if len(values) > 1:
+    header = req.get_header("Authorization") or ""
+    if "," in header:  # how several headers of one name arrive here
         raise Problem(400, "bad-request", "There is more than one Authorization header.")
-    match = _BEARER.fullmatch(values[0].decode("latin-1")) if values else None
+    match = _BEARER.fullmatch(header)
     if match is None:
         raise unauthorized()
     return match[1]

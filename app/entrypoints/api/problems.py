@@ -79,14 +79,9 @@ _STATUS: Mapping[type[errors.DomainError], int] = {
     RequestInFlight: 409,
 }
 
-_CODES_OF_STATUS = {
-    400: "bad-request",
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not-found",
-    405: "method-not-allowed",
-    413: "content-too-large",
-    415: "unsupported-media-type",
+_OF_THE_FRAMEWORK: Mapping[int, tuple[str, str]] = {
+    404: ("not-found", "There is nothing at this address."),
+    405: ("method-not-allowed", "This address does not have that method; Allow says which it has."),
 }
 
 
@@ -150,10 +145,9 @@ async def _on_store_unavailable(
 async def _on_http_error(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, _params: Mapping[str, Any]
 ) -> None:
-    code = _CODES_OF_STATUS.get(error.status_code, "refused")
+    code, detail = _OF_THE_FRAMEWORK.get(error.status_code, ("refused", "The request cannot be answered."))
     headers = {name: value for name, value in dict(error.headers or {}).items() if name.lower() != "content-type"}
-    detail = error.description or f"{error.title}."
-    write(req, resp, Problem(error.status_code, code, detail, headers=headers))
+    write(req, resp, Problem(error.status_code, code, error.description or detail, headers=headers))
 
 
 async def _on_defect(

@@ -41,7 +41,7 @@ class PostgresHarness(Harness):
         cursor = await self.admin.execute(
             "SELECT message_id FROM cpq.workflow_reference WHERE order_id = %s", [order_id]
         )
-        return str([row["message_id"] for row in await cursor.fetchall()][0])
+        return str(next(row["message_id"] for row in await cursor.fetchall()))
 
 
 class TestPostgresStore(PortSuite):
