@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 30.0
@@ -47,8 +50,11 @@ class UnitProcess:
             (folder / name).write_text(secret)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(folder / "notify"))
+        self._notify.settimeout(0.1)
         self._metrics_port = free_port()
-        self.messages: list[str] = []
+        self._messages: queue.Queue[str] = queue.Queue()
+        # Read at once, as systemd does: a sender blocks when a few messages wait.
+        self._reader = threading.Thread(target=self._read_notifications, daemon=True)
         self._log = folder / "log"
         environment = {
             "PATH": os.environ["PATH"],
@@ -72,13 +78,14 @@ class UnitProcess:
                 stdout=log,
                 stderr=log,
             )
+        self._reader.start()
 
     @property
     def log(self) -> str:
         """Everything the process wrote."""
         return self._log.read_text()
 
-    def wait_ready(self) -> UnitProcess:
+    def wait_ready(self) -> Self:
         """Return when the process reported READY; fail with its log when it does not."""
         if not self.wait_for("READY=1", START_SECONDS):
             status = self._process.poll()
@@ -88,20 +95,26 @@ class UnitProcess:
         return self
 
     def wait_for(self, text: str, seconds: float) -> bool:
-        """Whether a notification with `text` comes in time; a process that ends sends none."""
+        """Whether a notification with `text` comes in time, from now on or unread; a process that ends sends none."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            self._notify.settimeout(min(left, 0.1))
+            is_alive = self._process.poll() is None
             try:
-                message = self._notify.recv(4096).decode()
-            except TimeoutError:
-                if self._process.poll() is not None:
+                if text in self._messages.get(timeout=min(left, 0.2)):
+                    return True
+            except queue.Empty:
+                if not is_alive:
                     return False
-                continue
-            self.messages.append(message)
-            if text in message:
-                return True
         return False
+
+    def _read_notifications(self) -> None:
+        while self._notify.fileno() >= 0:
+            try:
+                self._messages.put(self._notify.recv(4096).decode())
+            except TimeoutError:
+                continue
+            except OSError:
+                return
 
     def metric(self, series: str) -> float:
         """The value of a series of /metrics, 0 when there is none yet."""
@@ -129,4 +142,5 @@ class UnitProcess:
         """End it whatever its state, and remove its files."""
         self.kill()
         self._notify.close()
+        self._reader.join()
         self._folder.cleanup()
