@@ -19,6 +19,8 @@ from app.domain.values import OfferingId
 from app.runtime.clock import Clock
 from app.runtime.ids import Ids
 
+TOPICS = load_topics()
+JOB_TYPES = load_job_types()
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 FIBER = OfferingId("fiber-1000")
 LEGACY = OfferingId("isdn-legacy")
@@ -121,9 +123,9 @@ class Commands:
         self, open_unit_of_work: UnitOfWorkFactory, clock: Clock, ids: Ids, cache: CatalogCache | None = None
     ) -> None:
         offerings = OfferingReader(cache or MemoryCatalogCache())
-        publication = Publication(load_topics(), ids)
+        publication = Publication(TOPICS, ids)
         self.process = FulfillmentProcess(
-            "order-fulfillment-v1", tuple(load_job_types().of_group("fulfillment")), variables_schema_version=1
+            "order-fulfillment-v1", tuple(JOB_TYPES.of_group("fulfillment")), variables_schema_version=1
         )
         self.quotes = QuoteCommands(
             open_unit_of_work=open_unit_of_work, offerings=offerings, publication=publication, clock=clock, ids=ids

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import falcon
@@ -73,7 +72,7 @@ class Dependencies:
     ask_database: Probe
     ask_others: Sequence[Probe]
     lifespan: Lifespan
-    openapi: Path
+    openapi: bytes
     internal_port: int
 
 

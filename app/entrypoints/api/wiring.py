@@ -26,6 +26,7 @@ from app.application.quotes import QuoteCommands
 from app.contracts import loader
 from app.entrypoints.api.app import Dependencies, create_app
 from app.entrypoints.api.health import CAMUNDA_LOST, DATABASE_LOST, KAFKA_LOST, REDIS_LOST, Probe, answers
+from app.entrypoints.api.resources.openapi import as_json
 from app.entrypoints.api.supervision import ProgressPipe
 from app.entrypoints.api.tokens import SigningKeys, TokenVerifier
 from app.runtime.clock import SystemClock
@@ -169,7 +170,7 @@ def build(
             ask_database=lambda: answers(clock, "postgresql", lifespan.check_database, DATABASE_LOST, required=True),
             ask_others=_other_dependencies(settings, redis, clock),
             lifespan=lifespan,
-            openapi=loader.DIRECTORY / "openapi.yml",
+            openapi=as_json(loader.DIRECTORY / "openapi.yml"),
             internal_port=settings.metrics_bind.port,
         )
     )

@@ -19,6 +19,7 @@ from app.application.queries import Queries
 from app.contracts.loader import DIRECTORY
 from app.domain.values import TenantId
 from app.entrypoints.api.app import Dependencies, create_app
+from app.entrypoints.api.resources.openapi import as_json
 from app.entrypoints.api.tokens import SigningKeys, TokenVerifier
 from app.runtime.clock import SystemClock
 from app.runtime.health import DependencyStatus, Status
@@ -29,6 +30,7 @@ ISSUER = "https://issuer.test"
 AUDIENCE = "cpq-oms"
 PUBLIC_PORT = 80  # what the simulated client says it connects to
 INTERNAL_PORT = 9100
+OPENAPI = as_json(DIRECTORY / "openapi.yml")
 ALL_SCOPES = "quote:read quote:write order:read order:write catalog:read"
 
 
@@ -97,7 +99,7 @@ class World:
             ask_database=lambda: self.status("postgresql", required=True),
             ask_others=[functools.partial(self.status, name) for name in ("redis", "kafka", "camunda")],
             lifespan=self,
-            openapi=DIRECTORY / "openapi.yml",
+            openapi=OPENAPI,
             internal_port=INTERNAL_PORT,
         )
         self.app = create_app(self.dependencies)

@@ -11,13 +11,18 @@ import yaml
 from app.entrypoints.api.representations import JSON
 
 
+def as_json(document: Path) -> bytes:
+    """Read app/contracts/openapi.yml and return it as JSON."""
+    return msgspec.json.encode(yaml.safe_load(document.read_text(encoding="utf-8")))
+
+
 class OpenApiResource:
     """GET /openapi.json."""
 
-    def __init__(self, document: Path) -> None:
-        self._body = msgspec.json.encode(yaml.safe_load(document.read_text(encoding="utf-8")))
+    def __init__(self, document: bytes) -> None:
+        self._document = document
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Serve app/contracts/openapi.yml as JSON."""
+        """Serve the document."""
         resp.content_type = JSON
-        resp.data = self._body
+        resp.data = self._document
