@@ -14,9 +14,9 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -101,29 +101,64 @@ def differences(actual: Mapping[str, Any], recorded: Mapping[str, Any]) -> list[
     return [name for name in names if judged(actual.get(name)) != judged(recorded.get(name))]
 
 
-def compile_sources(trees: Sequence[Path], python: str) -> None:
-    """Compile every Python file of the trees, files that several trees share once.
+def bytecode_name(source: str, tag: str) -> str:
+    """Return where the interpreter with cache tag `tag` looks for the bytecode of a source."""
+    path = PurePosixPath(source)
+    return str(path.with_name("__pycache__") / f"{path.stem}.{tag}.pyc")
 
-    Compiling is most of an installation's time. What is compiled is checked against the source's hash at import, not
-    against its time, so the copies stay valid; a file that is no Python for this interpreter is left out.
+
+def _sources(tree: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield each Python source of a release with what identifies it in any release: its place and content."""
+    for name, about in tree.items():
+        if name.startswith("lib/") and name.endswith(".py") and "stamp" in about:
+            yield name, (name, about["content"])
+
+
+def compiled_before(root: Path, tag: str) -> dict[tuple[str, str], Path]:
+    """Return the bytecode of every source of the complete releases below `root`, those altered since left out."""
+    found = {}
+    for manifest in root.glob(f"*/releases/*/{TREE}"):
+        release = manifest.parent
+        if (release / UNFINISHED).exists():
+            continue
+        try:
+            tree = json.loads(manifest.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for name, identity in _sources(tree):
+            compiled = bytecode_name(name, tag)
+            path = release / compiled
+            if compiled in tree and path.is_file() and stamp_of(path.stat()) == tree[compiled]["stamp"]:
+                found[identity] = path
+    return found
+
+
+def compile_sources(root: Path, trees: Mapping[Path, Mapping[str, Any]], python: str) -> None:
+    """Give every Python source of the releases its bytecode, sources that several of them share once.
+
+    Compiling is most of an installation's time, and most sources are the last release's. Bytecode is checked against
+    the source's hash at import, not against its time, so copies are valid; what is no Python for this interpreter is
+    left out.
     """
+    question = [python, "-c", "import sys; print(sys.implementation.cache_tag)"]
+    tag = subprocess.run(question, capture_output=True, text=True, check=True).stdout.strip()
     twins: dict[tuple[str, str], list[Path]] = {}
-    for tree in trees:
-        packages = next(tree.glob("lib/python*/site-packages"))
-        for source in packages.rglob("*.py"):
-            twins.setdefault((str(source.relative_to(packages)), sha256_of(source)), []).append(source)
+    for release, tree in trees.items():
+        for name, identity in _sources(tree):
+            twins.setdefault(identity, []).append(release / name)
+    donors = compiled_before(root, tag)
+    new = [sources[0] for identity, sources in twins.items() if identity not in donors]
     command = [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "checked-hash", "-i", "-"]
-    firsts = "".join(f"{sources[0]}\n" for sources in twins.values())
-    subprocess.run(command, input=firsts, capture_output=True, text=True, check=False)
-    tag = subprocess.run(
-        [python, "-c", "import sys; print(sys.implementation.cache_tag)"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    for first, *others in twins.values():
-        compiled = Path("__pycache__", f"{first.stem}.{tag}.pyc")
-        if (first.parent / compiled).exists():
-            for other in others:
-                (other.parent / "__pycache__").mkdir(exist_ok=True)
-                shutil.copyfile(first.parent / compiled, other.parent / compiled)
+    if new:
+        listed = "".join(f"{source}\n" for source in new)
+        subprocess.run(command, input=listed, capture_output=True, text=True, check=False)
+    for identity, sources in twins.items():
+        donor = donors.get(identity) or Path(bytecode_name(str(sources[0]), tag))
+        for source in sources:
+            compiled = Path(bytecode_name(str(source), tag))
+            if compiled != donor and donor.exists():
+                compiled.parent.mkdir(exist_ok=True)
+                shutil.copyfile(donor, compiled)
 
 
 class Installation:
@@ -194,11 +229,13 @@ class Installation:
                 *("--find-links", f"{unpacked}/wheels", "--require-hashes"),
                 *("--requirement", f"{unpacked}/requirements.txt"),
             )
+        # The installer's own lock, writable by everyone.
+        (self.path / ".lock").unlink(missing_ok=True)
         (self.path / "release.json").write_text(json.dumps(self._identity) + "\n", encoding="utf-8")
 
-    def record(self) -> None:
-        """Write the manifest of what is installed now."""
-        (self.path / TREE).write_text(json.dumps(tree_of(self.path, {})), encoding="utf-8")
+    def record(self, unpacked: Mapping[str, Any]) -> None:
+        """Write the manifest of what is installed now; `unpacked` is what was there before compiling."""
+        (self.path / TREE).write_text(json.dumps(tree_of(self.path, unpacked)), encoding="utf-8")
 
     def finish(self) -> None:
         """Declare the release complete, once every byte of it is on disk."""
@@ -233,8 +270,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if not (module.check_mode or needs_payload):
             if due:
                 list(pool.map(lambda installation: installation.install(Path(arguments["payload"])), due))
-                compile_sources([installation.path for installation in due], arguments["python"])
-                list(pool.map(Installation.record, due))
+                trees = list(pool.map(lambda installation: tree_of(installation.path, {}), due))
+                compile_sources(
+                    Path(arguments["root"]),
+                    {installation.path: tree for installation, tree in zip(due, trees, strict=True)},
+                    arguments["python"],
+                )
+                list(pool.map(Installation.record, due, trees))
                 os.sync()
             for installation in due:
                 installation.finish()
