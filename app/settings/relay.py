@@ -10,12 +10,12 @@ from pydantic import AfterValidator, Field
 from app.settings.reader import Credential
 from app.settings.shared import AddressList, DatabaseSettings, Duration, UnitSettings
 
-_SHORTEST_LEASE = timedelta(seconds=6)
+_SHORTEST_LEASE = timedelta(seconds=10)
 
 
 def _long_enough(value: timedelta) -> timedelta:
     if value < _SHORTEST_LEASE:
-        raise ValueError("expected at least PT6S: a third of it is the time one send may take")
+        raise ValueError("expected at least PT10S: a fifth of it is the time one send may take")
     return value
 
 

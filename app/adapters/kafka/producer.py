@@ -134,7 +134,7 @@ class KafkaEventPublisher:
                     allow_auto_create_topics=False,
                     bootstrap_timeout_ms=milliseconds // 2,
                     max_block_ms=milliseconds // 2,
-                    request_timeout_ms=milliseconds // 2,
+                    request_timeout_ms=milliseconds,
                     delivery_timeout_ms=milliseconds,
                     # A topic that is created after an event was refused for lack of it is found at once.
                     metadata_max_age_ms=60_000,

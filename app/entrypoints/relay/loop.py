@@ -7,6 +7,7 @@ unmarked by a drain. A crash between the two publishes again, which the consumer
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,8 +52,8 @@ class Pace:
     def send_patience(self) -> timedelta:
         """How long one event may wait for Kafka.
 
-        Leases are renewed after a third of their time and a publish takes at most three times this long, so a pass that
-        was not frozen ends before its leases do.
+        Leases are renewed after a third of their time and a publish takes about three times this long at worst, so a
+        pass that was not frozen ends before its leases do.
         """
         return self.lease_duration / 5
 
@@ -100,6 +101,7 @@ class Relay:
         self._leases: Leases = {}
         self._hold_at = self._measure_at = clock.monotonic()
         self._lease_end = clock.monotonic()
+        self._retry_at = math.inf
         self._first_shard = 0
         self._status = ""
 
@@ -138,7 +140,9 @@ class Relay:
             failures = 0
             self._notifier.watchdog()
             if not moved:
-                await self._rest(self._pace.poll_interval, wakeable=True)
+                # Leases are renewed and failed events tried again on time, even where polls are rarer.
+                due = min(self._hold_at, self._retry_at) - self._clock.monotonic()
+                await self._rest(min(self._pace.poll_interval, max(0.0, due)), wakeable=True)
 
     async def stop(self) -> None:
         """Give the shards back, so that another relay goes on at once, and leave Kafka."""
@@ -156,6 +160,8 @@ class Relay:
             await self._measure()
         if not self._leases:
             return 0
+        if now >= self._retry_at:
+            self._retry_at = math.inf
         claimed = await self._store.claim(self._shards(), self._pace.batch_size)
         self._notifier.watchdog()
         if not claimed:
@@ -180,6 +186,8 @@ class Relay:
             settlements.append(
                 Settlement(event.envelope.event_id, event.envelope.shard, delivery, timedelta(seconds=delay))
             )
+            if isinstance(delivery, Undelivered):
+                self._retry_at = min(self._retry_at, self._clock.monotonic() + delay)
             if not isinstance(delivery, Published):
                 self._metrics.failures.inc()
                 _log.warning(

@@ -1,0 +1,100 @@
+"""The outside view of Kafka for tests: topics of a test's own, and everything that a topic holds."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.admin import NewTopic
+
+from app.adapters.kafka.connection import KafkaConnection
+from app.messaging.inbox import Partition, Record
+from tests.support.services import Services
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """Kafka as its super user sees it."""
+
+    services: Services
+
+    def connection(self, user: str, client_id: str = "tests") -> KafkaConnection:
+        """How one of the units' users connects."""
+        return KafkaConnection(
+            bootstrap_servers=[self.services.address("kafka")],
+            username=user,
+            password=self.services.secret(f"kafka_{user}_password"),
+            client_id=client_id,
+        )
+
+    def make_topic(self, name: str, partitions: int) -> None:
+        """Create a topic unless it is there."""
+        with self._admin() as admin:
+            if name not in admin.list_topics():
+                admin.create_topics([NewTopic(name, partitions, 1)])
+
+    @contextmanager
+    def own_topic(self, partitions: int = 1) -> Iterator[str]:
+        """A topic that nobody else uses."""
+        name = f"test.{uuid.uuid4().hex}"
+        self.make_topic(name, partitions)
+        try:
+            yield name
+        finally:
+            with self._admin() as admin:
+                admin.delete_topics([name])
+
+    def records(self, topic: str) -> list[Record]:
+        """Everything the topic holds, partition by partition in offset order."""
+        consumer = KafkaConsumer(
+            **self.connection("admin").options(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
+        try:
+            assigned = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+            consumer.assign(assigned)
+            consumer.seek_to_beginning(*assigned)
+            ends = consumer.end_offsets(assigned)
+            found: list[Record] = []
+            while any(consumer.position(known) < ends[known] for known in assigned):
+                for known, batch in consumer.poll(timeout_ms=500).items():
+                    partition = Partition(known.topic, known.partition)
+                    found += [Record(partition, r.offset, r.key, r.value, tuple(r.headers)) for r in batch]
+        finally:
+            consumer.close()
+        return sorted(found, key=lambda record: (record.partition, record.offset))
+
+    def write(self, records: list[Record]) -> None:
+        """Write records as they are, to the partition they name."""
+        producer = KafkaProducer(**self.connection("admin").options(), acks="all")
+        try:
+            for record in records:
+                producer.send(
+                    record.partition.topic,
+                    key=record.key,
+                    value=record.value,
+                    headers=list(record.headers),
+                    partition=record.partition.number,
+                ).get(10)
+        finally:
+            producer.close()
+
+    def commit(self, group: str, partition: Partition, offset: int) -> None:
+        """Make Kafka remember an offset for a group, as someone who resets offsets would."""
+        consumer = KafkaConsumer(**self.connection("admin").options(), group_id=group, enable_auto_commit=False)
+        try:
+            known = TopicPartition(partition.topic, partition.number)
+            consumer.assign([known])
+            consumer.commit({known: OffsetAndMetadata(offset, "", -1)})
+        finally:
+            consumer.close()
+
+    @contextmanager
+    def _admin(self) -> Iterator[KafkaAdminClient]:
+        admin = KafkaAdminClient(**self.connection("admin").options())
+        try:
+            yield admin
+        finally:
+            admin.close()
