@@ -1,0 +1,96 @@
+"""Jobs become steps and results become verdicts; our own trouble costs a job no retry."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from app.adapters.zeebe.worker import ActivatedJob, CompleteJob, FailJob, ThrowError, Verdict
+from app.application.fulfillment import Fulfillment, StepDone, StepFallout, StepJob, StepRefused, StepResult, StepRetry
+from app.application.ports import ConcurrentChange, StoreUnavailable
+from app.entrypoints.worker.job_handler import VARIABLE_NAMES, JobHandler
+
+VARIABLES = {
+    "orderId": "01a20500-e849-7151-8c2b-404070597727",
+    "tenantId": "acme",
+    "orderHash": "a" * 64,
+    "schemaVersion": 1,
+}
+BACKOFF = timedelta(seconds=2)
+
+
+async def judge(step: Callable[[Fulfillment, StepJob], Awaitable[StepResult]], **variables: Any) -> Verdict:
+    handler = JobHandler(step, cast("Fulfillment", None), BACKOFF, 1)
+    return await handler(ActivatedJob(7, "reserve-inventory", 8, 4, VARIABLES | variables))
+
+
+def resulting(result: StepResult) -> Callable[[Fulfillment, StepJob], Awaitable[StepResult]]:
+    async def step(_: Fulfillment, __: StepJob) -> StepResult:
+        return result
+
+    return step
+
+
+def raising(error: Exception) -> Callable[[Fulfillment, StepJob], Awaitable[StepResult]]:
+    async def step(_: Fulfillment, __: StepJob) -> StepResult:
+        raise error
+
+    return step
+
+
+async def test_a_step_gets_what_the_job_says() -> None:
+    seen: list[StepJob] = []
+
+    async def step(_: Fulfillment, job: StepJob) -> StepResult:
+        seen.append(job)
+        return StepDone()
+
+    assert await judge(step) == CompleteJob()
+    assert (str(seen[0].order_id), seen[0].tenant_id, seen[0].job_key) == (VARIABLES["orderId"], "acme", 7)
+    assert (seen[0].process_instance_key, seen[0].retries) == (8, 4)
+
+
+def test_the_fetched_variables_are_the_schemas() -> None:
+    assert set(VARIABLE_NAMES) == set(VARIABLES)
+
+
+async def test_a_retry_takes_one_of_the_engines_and_waits_longer_each_time() -> None:
+    first, later = await judge(resulting(StepRetry("down", 1))), await judge(resulting(StepRetry("down", 4)))
+
+    assert isinstance(first, FailJob)
+    assert isinstance(later, FailJob)
+    assert (first.retries, first.error) == (3, "down")
+    assert BACKOFF / 2 <= first.pause <= BACKOFF
+    assert BACKOFF * 4 <= later.pause <= BACKOFF * 8
+
+
+async def test_fallout_leaves_no_retry() -> None:
+    assert await judge(resulting(StepFallout("refused", "no port"))) == FailJob(
+        0, "refused: no port", outcome="fallout"
+    )
+
+
+async def test_a_refused_order_is_a_bpmn_error() -> None:
+    assert await judge(resulting(StepRefused("no stock"))) == ThrowError("ORDER_REFUSED", "no stock")
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), ConcurrentChange("order")])
+async def test_our_own_trouble_hands_the_job_back(error: Exception) -> None:
+    verdict = await judge(raising(error))
+
+    assert isinstance(verdict, FailJob)
+    assert (verdict.retries, verdict.pause, verdict.outcome) == (4, BACKOFF, "handed_back")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"orderId": "1"}, {"tenantId": "A;DROP"}, {"orderHash": "x"}, {"schemaVersion": None}, {"schemaVersion": 2}],
+)
+async def test_variables_of_another_shape_or_version_reach_no_step(variables: dict[str, Any]) -> None:
+    verdict = await judge(raising(AssertionError("called")), **variables)
+
+    assert isinstance(verdict, FailJob)
+    assert verdict.retries == 0
