@@ -3,6 +3,7 @@
 
 ENV ?= local
 SETUP := python3 bootstrap.py
+PASSED = --env $(ENV) $(if $(EXTRA),-- $(EXTRA))
 STAGES := $(SETUP) tools --quiet && .venv/bin/python -m tests.stages
 
 .DEFAULT_GOAL := help
@@ -11,16 +12,16 @@ STAGES := $(SETUP) tools --quiet && .venv/bin/python -m tests.stages
 help: ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-##@ From nothing to a fulfilled order (ENV=local unless given)
+##@ From nothing to a fulfilled order (ENV=local unless given; EXTRA="..." goes to ansible-playbook)
 
 release: ## hosts, services, artifacts, release and smoke; installs what is missing
-	@$(SETUP) release --env $(ENV)
+	@$(SETUP) release $(PASSED)
 
 test: ## every test stage, ends in: N passed, N failed
 	@$(STAGES)
 
 down: ## remove every host, mount, bridge, firewall table and process, and the generated secrets
-	@$(SETUP) down --env $(ENV)
+	@$(SETUP) down $(PASSED)
 
 ##@ Step by step
 
@@ -28,16 +29,16 @@ check: ## only look whether the set-up could run here; changes nothing
 	@$(SETUP) check --env $(ENV)
 
 hosts: ## bring the hosts up
-	@$(SETUP) hosts --env $(ENV)
+	@$(SETUP) hosts $(PASSED)
 
 rebuild: ## make the hosts anew, their disks included
-	@$(SETUP) rebuild --env $(ENV)
+	@$(SETUP) rebuild $(PASSED)
 
 site: ## hosts, then PostgreSQL, Redis, Kafka and Zeebe on them
-	@$(SETUP) site --env $(ENV)
+	@$(SETUP) site $(PASSED)
 
 build: ## build the artifacts
-	@$(SETUP) build --env $(ENV)
+	@$(SETUP) build $(PASSED)
 
 ssh: ## a shell on the first host, or on HOST=name; run one command with CMD="..."
 	@$(SETUP) ssh --env $(ENV) $(if $(HOST),--host $(HOST)) $(if $(CMD),-- $(CMD))

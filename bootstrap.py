@@ -51,8 +51,10 @@ HOST_PACKAGES = (
     "systemd-container",
 )
 
+JARS = "playbooks/jars.yml"
 HOSTS = "playbooks/hosts.yml"
 DOWN = "playbooks/hosts_down.yml"
+PORTS = "playbooks/ports.yml"
 SITE = "playbooks/site.yml"
 BUILD = "playbooks/build.yml"
 RELEASE = "release.yml"
@@ -496,9 +498,11 @@ class Command:
 COMMANDS = {
     "hosts": Command("bring the hosts up", (HOSTS,)),
     "rebuild": Command("make the hosts anew, their disks included", (HOSTS,), ("-e", "nspawn_host_rebuild=true")),
-    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (HOSTS, SITE)),
+    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (JARS, HOSTS, PORTS, SITE)),
     "build": Command("build the artifacts", (BUILD,), hosts=False),
-    "release": Command("everything: hosts, services, artifacts, release, smoke", (HOSTS, SITE, BUILD, RELEASE)),
+    "release": Command(
+        "everything: hosts, services, artifacts, release, smoke", (JARS, HOSTS, PORTS, SITE, BUILD, RELEASE)
+    ),
     "down": Command("remove the hosts and everything made for them", (DOWN,), hosts=False),
 }
 
