@@ -1,0 +1,290 @@
+"""The job worker against a gateway in memory: slots, outages, stops and stalls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, cast
+
+import grpc
+import pytest
+from pyzeebe import Job
+from pyzeebe.errors import JobNotFoundError, ZeebeGatewayUnavailableError
+
+import app.adapters.zeebe.worker as module
+from app.adapters.zeebe.worker import (
+    ActivatedJob,
+    CompleteJob,
+    FailJob,
+    ServedJobType,
+    ThrowError,
+    Verdict,
+    ZeebeJobWorker,
+)
+from app.runtime.clock import SystemClock
+
+Handle = Callable[[ActivatedJob], Awaitable[Verdict]]
+
+
+def unavailable() -> ZeebeGatewayUnavailableError:
+    metadata = grpc.aio.Metadata()
+    return ZeebeGatewayUnavailableError(
+        grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, metadata, metadata, details="connection refused")
+    )
+
+
+def job(key: int, retries: int = 5) -> Job:
+    nothing: MappingProxyType[str, Any] = MappingProxyType({})
+    return Job(key, "step", 1, "process", 1, 1, "Task", 1, nothing, "tests", retries, 0, nothing)
+
+
+class Gateway:
+    """Hands out the jobs it has, holds polls while there are none, and notes how each job was settled."""
+
+    def __init__(self) -> None:
+        self.jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self.asked_for: list[int] = []
+        self.settled: dict[int, object] = {}
+        self.outage = 0
+        self.lost_settlements = 0
+
+    async def activate_jobs(self, *, max_jobs_to_activate: int, **_: object) -> AsyncIterator[Job]:
+        self.asked_for.append(max_jobs_to_activate)
+        if self.outage:
+            self.outage -= 1
+            raise unavailable()
+        yield await self.jobs.get()
+        for _number in range(max_jobs_to_activate - 1):
+            if self.jobs.empty():
+                return
+            yield self.jobs.get_nowait()
+
+    async def complete_job(self, key: int, variables: object) -> None:
+        await self._settle(key, "completed")
+
+    async def fail_job(self, key: int, retries: int, message: str, pause: int, variables: object) -> None:
+        assert pause == 0
+        await self._settle(key, retries)
+
+    async def throw_error(self, key: int, message: str, variables: object, code: str) -> None:
+        await self._settle(key, code)
+
+    async def _settle(self, key: int, how: object) -> None:
+        if self.lost_settlements:
+            self.lost_settlements -= 1
+            raise unavailable()
+        if key in self.settled:
+            raise JobNotFoundError(key)
+        self.settled[key] = how
+
+
+class Observed:
+    """What metrics would show."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+        self.engine_states: list[bool] = []
+
+    def job(self, job_type: str, outcome: str) -> None:
+        self.outcomes.append(outcome)
+
+    def engine(self, *, up: bool) -> None:
+        self.engine_states.append(up)
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
+    """The gateway that the worker's library is replaced by."""
+    gateway = Gateway()
+    monkeypatch.setattr(module, "ZeebeAdapter", lambda *_, **__: gateway)
+    return gateway
+
+
+class Serving:
+    """A worker that runs for the time of an `async with` block."""
+
+    def __init__(self, handle: Handle, *, max_active: int = 2, drain: float = 5.0) -> None:
+        self.observed = Observed()
+        self.worker = ZeebeJobWorker(
+            cast("grpc.aio.Channel", None),
+            name="tests",
+            job_types=[ServedJobType("step", handle, timedelta(seconds=30), max_active)],
+            variables=["orderId"],
+            request_timeout=timedelta(seconds=5),
+            poll_interval=timedelta(seconds=0.01),
+            drain_timeout=timedelta(seconds=drain),
+            clock=SystemClock(),
+            observer=self.observed,
+        )
+
+    async def __aenter__(self) -> Serving:  # noqa: PYI034
+        self._task = asyncio.create_task(self.worker.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.worker.stop()
+        async with asyncio.timeout(10):
+            await self._task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (looks at what the worker does by itself)
+            await asyncio.sleep(0.005)
+
+
+def always(verdict: Verdict) -> Handle:
+    async def handle(_: ActivatedJob) -> Verdict:
+        return verdict
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("verdict", "settled", "outcome"),
+    [
+        (CompleteJob(), "completed", "completed"),
+        (FailJob(4, "down"), 4, "failed"),
+        (FailJob(0, "fallout", outcome="fallout"), 0, "fallout"),
+        (ThrowError("ORDER_REFUSED", "no stock"), "ORDER_REFUSED", "refused"),
+    ],
+)
+async def test_a_verdict_is_told_to_the_engine(
+    gateway: Gateway, verdict: Verdict, settled: object, outcome: str
+) -> None:
+    gateway.jobs.put_nowait(job(1))
+    async with Serving(always(verdict)) as serving:
+        await until(lambda: 1 in gateway.settled)
+
+    assert gateway.settled == {1: settled}
+    assert serving.observed.outcomes == [outcome]
+
+
+async def test_no_more_jobs_are_taken_than_there_are_slots_and_a_free_slot_is_used_at_once(gateway: Gateway) -> None:
+    for key in range(6):
+        gateway.jobs.put_nowait(job(key))
+    running = highest = 0
+
+    async def handle(_: ActivatedJob) -> Verdict:
+        nonlocal running, highest
+        running += 1
+        highest = max(highest, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return CompleteJob()
+
+    started = asyncio.get_running_loop().time()
+    async with Serving(handle):
+        await until(lambda: len(gateway.settled) == 6)
+
+    assert highest == 2
+    assert asyncio.get_running_loop().time() - started < 2  # the library would sleep 5 s with its slots taken
+
+
+async def test_an_engine_that_is_away_is_waited_for(gateway: Gateway) -> None:
+    gateway.outage = 3
+    gateway.jobs.put_nowait(job(1))
+
+    async with Serving(always(CompleteJob())) as serving:
+        await until(lambda: 1 in gateway.settled)
+        await until(lambda: serving.worker.is_engine_up)
+
+    assert serving.observed.engine_states[:3] == [False, False, False]
+
+
+async def test_a_lost_settlement_is_repeated(gateway: Gateway) -> None:
+    gateway.lost_settlements = 2
+    gateway.jobs.put_nowait(job(1))
+
+    async with Serving(always(CompleteJob())):
+        await until(lambda: 1 in gateway.settled)
+
+    assert gateway.settled == {1: "completed"}
+
+
+async def test_a_job_that_somebody_else_settled_is_left_alone(gateway: Gateway) -> None:
+    gateway.settled[1] = "by another worker"
+    gateway.jobs.put_nowait(job(1))
+
+    async with Serving(always(CompleteJob())) as serving:
+        await until(lambda: bool(serving.observed.outcomes))
+
+    assert gateway.settled == {1: "by another worker"}
+
+
+async def test_a_broken_handler_costs_one_retry_and_not_the_worker(gateway: Gateway) -> None:
+    async def handle(activated: ActivatedJob) -> Verdict:
+        if activated.key == 1:
+            raise ZeroDivisionError
+        return CompleteJob()
+
+    gateway.jobs.put_nowait(job(1))
+    gateway.jobs.put_nowait(job(2))
+    async with Serving(handle):
+        await until(lambda: len(gateway.settled) == 2)
+
+    assert gateway.settled == {1: 4, 2: "completed"}
+
+
+async def test_a_stop_finishes_what_runs_and_takes_no_more(gateway: Gateway) -> None:
+    release = asyncio.Event()
+
+    async def handle(_: ActivatedJob) -> Verdict:
+        await release.wait()
+        return CompleteJob()
+
+    gateway.jobs.put_nowait(job(1))
+    async with Serving(handle) as serving:
+        await until(lambda: serving.worker.running == 1)
+        serving.worker.stop()
+        gateway.jobs.put_nowait(job(2))
+        await asyncio.sleep(0.05)
+        assert gateway.settled == {}
+        release.set()
+
+    assert gateway.settled == {1: "completed"}
+    assert gateway.jobs.qsize() == 1
+
+
+@pytest.mark.parametrize("late", [1, 2, 3])
+async def test_what_does_not_finish_in_time_is_handed_back_with_its_retries(gateway: Gateway, late: int) -> None:
+    async def handle(_: ActivatedJob) -> Verdict:
+        await asyncio.sleep(60)
+        return CompleteJob()
+
+    for key in range(late):
+        gateway.jobs.put_nowait(job(key))
+    async with Serving(handle, max_active=3, drain=0.05) as serving:
+        await until(lambda: serving.worker.running == late)
+
+    assert gateway.settled == dict.fromkeys(range(late), 5)
+    assert serving.observed.outcomes == ["handed_back"] * late
+
+
+async def test_a_pause_ends_with_the_worker(gateway: Gateway) -> None:
+    gateway.jobs.put_nowait(job(1))
+    async with Serving(always(FailJob(4, "down", timedelta(seconds=20)))) as serving:
+        await until(lambda: serving.worker.running == 1)
+        await asyncio.sleep(0.05)
+        assert gateway.settled == {}
+
+    assert gateway.settled == {1: 4}
+
+
+async def test_waiting_for_jobs_is_no_stall(gateway: Gateway) -> None:
+    async with Serving(always(CompleteJob())) as serving:
+        await until(lambda: bool(gateway.asked_for))
+
+        assert not serving.worker.is_stalled()
+
+
+async def test_a_poll_that_never_comes_back_is_a_stall(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Serving(always(CompleteJob())) as serving:
+        await until(lambda: bool(gateway.asked_for))
+        now = SystemClock().monotonic()
+        monkeypatch.setattr(SystemClock, "monotonic", lambda _: now + 61)
+
+        assert serving.worker.is_stalled()
+        monkeypatch.undo()
