@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import NewTopic
+from kafka.errors import CommitFailedError
 
 from app.adapters.kafka.connection import KafkaConnection
 from app.messaging.inbox import Partition, Record
@@ -35,17 +36,6 @@ class Kafka:
         with self._admin() as admin:
             if name not in admin.list_topics():
                 admin.create_topics([NewTopic(name, partitions, 1)])
-
-    @contextmanager
-    def own_topic(self, partitions: int = 1) -> Iterator[str]:
-        """A topic that nobody else uses."""
-        name = f"test.{uuid.uuid4().hex}"
-        self.make_topic(name, partitions)
-        try:
-            yield name
-        finally:
-            with self._admin() as admin:
-                admin.delete_topics([name])
 
     def records(self, topic: str) -> list[Record]:
         """Everything the topic holds, partition by partition in offset order."""
@@ -82,12 +72,24 @@ class Kafka:
             producer.close()
 
     def commit(self, group: str, partition: Partition, offset: int) -> None:
-        """Make Kafka remember an offset for a group, as someone who resets offsets would."""
+        """Make Kafka remember an offset for a group, as someone who resets offsets would.
+
+        The broker allows it once the group's last member has been gone for its session's time.
+        """
         consumer = KafkaConsumer(**self.connection("admin").options(), group_id=group, enable_auto_commit=False)
+        end = time.monotonic() + 40
         try:
             known = TopicPartition(partition.topic, partition.number)
             consumer.assign([known])
-            consumer.commit({known: OffsetAndMetadata(offset, "", -1)})
+            while True:
+                try:
+                    consumer.commit({known: OffsetAndMetadata(offset, "", -1)})
+                except CommitFailedError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.5)
+                else:
+                    return
         finally:
             consumer.close()
 
