@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Sequence
 
 from app.adapters.postgres.schema import SchemaTooOldError
-from app.entrypoints.consumer.wiring import UnknownGroup, started_consumer
+from app.entrypoints.consumer.wiring import group_problem, started_consumer
 from app.messaging.retry import Unavailable
 from app.runtime.logging import configure, get_logger
 from app.runtime.metrics import MetricsServer, new_registry
@@ -36,9 +37,6 @@ async def serve(settings: ConsumerSettings, release_id: str, notifier: Notifier)
             await run()
             notifier.stopping()
             _log.info("stopping")
-    except UnknownGroup as error:
-        _log.error("start_failed", reason=str(error))
-        return reader.EXIT_CONFIG
     except (OSError, SchemaTooOldError, Unavailable) as error:
         _log.error("start_failed", reason=str(error))
         return 1
@@ -54,9 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     environ = reader.take_environment()
     status = reader.check(ConsumerSettings, environ)
-    if arguments.check_config or status:
+    if status:
         return status
     settings = reader.read(ConsumerSettings, environ, reader.credentials_directory(environ))
+    problem = group_problem(settings.consumer_group)
+    if problem:
+        sys.stderr.write(f"{problem}\n")
+        return reader.EXIT_CONFIG
+    if arguments.check_config:
+        return 0
     release_id = installed_release().release_id
     configure(settings.log_level, "consumer", release_id, settings.app_instance_id)
     return asyncio.run(serve(settings, release_id, Notifier.from_environ(environ)))

@@ -27,8 +27,16 @@ GROUPS: dict[str, ConsumerGroup[Any]] = {group.name: group for group in (order_p
 _CONNECTIONS = 2
 
 
-class UnknownGroup(Exception):  # noqa: N818 (a configuration that names nothing)
-    """CONSUMER_GROUP names a group that this release does not have, or that no topic declares."""
+def topics_of(group: str) -> list[str]:
+    """Return the topics that declare the group in contracts/topics."""
+    return [topic.name for topic in load_topics().values() if group in topic.consumer_groups]
+
+
+def group_problem(group: str) -> str | None:
+    """Say what is wrong with CONSUMER_GROUP: a group needs code here and a topic that declares it."""
+    if group not in GROUPS:
+        return f"CONSUMER_GROUP: {group!r} is none of {', '.join(sorted(GROUPS))}"
+    return None if topics_of(group) else f"CONSUMER_GROUP: no topic declares {group!r}"
 
 
 @asynccontextmanager
@@ -38,14 +46,10 @@ async def started_consumer(
     """Connect, check, and hand out the loop of a consumer whose start-up checks have passed; on leaving, disconnect.
 
     Raises:
-        UnknownGroup: see there.
         Unavailable: the database does not answer.
         SchemaTooOldError: a migration is missing.
     """
-    group = GROUPS.get(settings.consumer_group)
-    topics = [topic.name for topic in load_topics().values() if settings.consumer_group in topic.consumer_groups]
-    if group is None or not topics:
-        raise UnknownGroup(f"CONSUMER_GROUP {settings.consumer_group!r} is none of {', '.join(sorted(GROUPS))}")
+    group = GROUPS[settings.consumer_group]
     parameters = connection_parameters(
         settings.db_url,
         settings.db_password.get_secret_value(),
@@ -77,7 +81,7 @@ async def started_consumer(
             group=group.name,
             # Kafka allows no @ in a member's name; unit instances have one.
             member=settings.app_instance_id.replace("@", "-"),
-            topics=topics,
+            topics=topics_of(group.name),
             batch_size=settings.consumer_batch_size,
             load_positions=consumer.load_positions,
         )

@@ -295,10 +295,3 @@ async def test_without_kafka_the_consumer_is_ready_waits_and_says_so(start_unit:
 
     await eventually(says_so, "STATUS names Kafka and the watchdog is fed")
     assert await asyncio.to_thread(consumer.stop) == 0
-
-
-async def test_an_unknown_group_is_a_wrong_setting(start_unit: StartUnit) -> None:
-    consumer = start_unit("consumer", "consumer-1", CONSUMER_GROUP="order-projektion")
-
-    assert await asyncio.to_thread(consumer.wait) == 78
-    assert "order-projektion" in consumer.lines[-1]["reason"]
