@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import grimp
 
-from artifact_build.declaration import Declaration
+from artifact_build.declaration import LOCATION, Declaration
 from artifact_build.refusal import RefusedError
 
 _SQL_FOLDER = "sql"
@@ -42,6 +42,10 @@ class ImportGraph:
                 waiting.append(module.rpartition(".")[0])
         return frozenset(found)
 
+    def importers(self, module: str) -> frozenset[str]:
+        """Return the modules that import `module` directly."""
+        return frozenset(self._graph.find_modules_that_directly_import(module))
+
     def chain(self, package: str, module: str) -> str:
         """Return how `package` comes to import `module`, for the message that refuses it."""
         shortest = self._graph.find_shortest_chain(package, module, as_packages=True)
@@ -61,12 +65,12 @@ def own_files(graph: ImportGraph, declaration: Declaration, names: Iterable[str]
         RefusedError: the entry point reaches a module that is not on the allow-list, or a declared pattern matches nothing.
     """
     modules = graph.reachable(declaration.entry_point)
-    for module in sorted(modules):
-        if not declaration.allows_module(module):
-            chain = graph.chain(declaration.entry_point, module)
-            raise RefusedError(
-                f"{declaration.name} must not hold {module}: {chain} (allow-list in app/contracts/artifacts.yml)"
-            )
+    forbidden = {module for module in modules if not declaration.allows_module(module)}
+    if forbidden:
+        # Named is the import that leaves the allow-list, not what follows from it.
+        module = min(forbidden, key=lambda module: (not graph.importers(module) & (modules - forbidden), module))
+        chain = graph.chain(declaration.entry_point, module)
+        raise RefusedError(f"{declaration.name} must not hold {module}: {chain} (allow-list in {LOCATION})")
     files = {graph.file_of(module): graph.file_of(module) for module in modules}
     available = sorted(names)
     for pattern in declaration.data:

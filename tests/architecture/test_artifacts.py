@@ -1,0 +1,289 @@
+"""Artifacts: the same commit gives the same bytes anywhere, and each holds what it declares and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from artifact_build.declaration import read_declarations
+from artifact_build.inspection import inspect
+
+ROOT = Path(__file__).parents[2]
+BUILDER = ROOT / "roles/artifact_build/files"
+CACHE = Path("/var/cache/cpq-oms")
+UNITS = ("admin", "api", "consumer", "relay", "simulator", "worker")
+
+
+class Checkout:
+    """A clone of this repository's last commit, with an output and a cache of artifacts of its own."""
+
+    def __init__(self, folder: Path, umask: int = 0o022) -> None:
+        self.root = folder / "clone"
+        self.output = folder / "dist"
+        self._cache = folder / "cache"
+        self._cache.mkdir(parents=True)
+        CACHE.joinpath("wheels").mkdir(parents=True, exist_ok=True)
+        # Only third-party wheels are shared: they are what a lock file says, whoever asks.
+        self._cache.joinpath("wheels").symlink_to(CACHE / "wheels")
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(self.root)], umask=umask, check=True)
+
+    def build(
+        self, units: Sequence[str] = UNITS, *options: str, umask: int = 0o022, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the builder as a release does."""
+        command = [sys.executable, "-m", "artifact_build", "--source", str(self.root), "--output", str(self.output)]
+        command += ["--cache", str(self._cache), *(f"--unit={unit}" for unit in units), *options]
+        return subprocess.run(
+            command,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": str(BUILDER), **environ},
+            umask=umask,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def bundle(self, *arguments: Any, **keywords: Any) -> Path:
+        """Build, and return the bundle's folder."""
+        done = self.build(*arguments, **keywords)
+        assert done.returncode == 0, done.stderr
+        return Path(json.loads(done.stdout)["bundle"])
+
+    def append(self, name: str, text: str) -> None:
+        with (self.root / name).open("a", encoding="utf-8") as stream:
+            stream.write(text)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return Checkout(tmp_path_factory.mktemp("first"))
+
+
+@pytest.fixture(scope="module")
+def bundle(first: Checkout) -> Path:
+    return first.bundle()
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def manifest(bundle: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
+    return document
+
+
+def test_one_commit_gives_the_same_bytes_at_another_place_and_time(bundle: Path, tmp_path: Path) -> None:
+    second = Checkout(tmp_path / "a rather longer path", umask=0o077)
+    for path in second.root.rglob("*"):
+        if ".git" not in path.parts:
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+
+    other = second.bundle(umask=0o077, TZ="Pacific/Chatham", LANG="C", LC_ALL="C", HOME=str(tmp_path))
+
+    assert manifest(other) == manifest(bundle)
+    assert other.name == bundle.name
+
+
+def test_no_artifact_tells_when_or_by_whom_it_was_made(bundle: Path) -> None:
+    for artifact in bundle.glob("*.tar"):
+        with tarfile.open(artifact) as tar:
+            members = tar.getmembers()
+            own = next(member for member in members if member.name.startswith("wheels/cpq_oms_"))
+            stream = tar.extractfile(own)
+            assert stream
+            with zipfile.ZipFile(BytesIO(stream.read())) as wheel:
+                times = {entry.date_time for entry in wheel.infolist()}
+
+        assert [member.name for member in members] == sorted(member.name for member in members)
+        assert {(member.mtime, member.mode, member.uid, member.gid, member.uname) for member in members} == {
+            (0, 0o644, 0, 0, "")
+        }
+        assert times == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_manifest_names_every_byte(bundle: Path) -> None:
+    document = manifest(bundle)
+    entries = [document["uv"], *document["units"].values()]
+
+    assert {path.name for path in bundle.iterdir()} == {"manifest.json", *(entry["file"] for entry in entries)}
+    for entry in entries:
+        assert (bundle / entry["file"]).stat().st_size == entry["size"]
+    assert document["git_commit"] == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_artifact_holds_what_it_declares(bundle: Path, unit: str) -> None:
+    declaration = read_declarations(ROOT)[unit]
+
+    assert inspect(bundle / f"cpq-oms-{unit}.tar", declaration) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "forbidden"),
+    [
+        ("relay", "app.domain.order"),
+        ("relay", "app.application.ports"),
+        ("api", "app.adapters.kafka.producer"),
+        ("api", "app.adapters.zeebe.worker"),
+        ("consumer", "app.adapters.http.external_system"),
+        ("simulator", "app.contracts.loader"),
+    ],
+)
+def test_forbidden_import_stops_the_build(clone: Checkout, unit: str, forbidden: str) -> None:
+    clone.append(f"app/entrypoints/{unit}/__main__.py", f"\n\ndef _late() -> None:\n    import {forbidden}  # noqa\n")
+
+    done = clone.build([unit])
+
+    assert done.returncode == 1
+    assert f"cpq-oms-{unit} must not hold {forbidden}: app.entrypoints.{unit}.__main__ -> {forbidden}" in done.stderr
+    assert not list(clone.output.glob("cpq-oms-*"))
+
+
+def test_import_that_no_distribution_brings_stops_the_build(clone: Checkout) -> None:
+    clone.append("app/entrypoints/api/__main__.py", "\n\ndef _late() -> None:\n    import kafka.errors  # noqa\n")
+
+    done = clone.build(["api"])
+
+    assert done.returncode == 1
+    assert (
+        "app.entrypoints.api.__main__ imports kafka.errors, which no distribution in the artifact brings" in done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("kafka-python, ", "", "holds undeclared distribution kafka-python"),
+        ("kafka-python, ", "kafka-python, requests, ", "lacks declared distribution requests"),
+    ],
+)
+def test_distributions_are_those_declared(bundle: Path, tmp_path: Path, old: str, new: str, problem: str) -> None:
+    text = (ROOT / "app/contracts/artifacts.yml").read_text()
+    head, relay = text.split("  cpq-oms-relay:", 1)
+    (tmp_path / "app/contracts").mkdir(parents=True)
+    (tmp_path / "app/contracts/artifacts.yml").write_text(head + "  cpq-oms-relay:" + relay.replace(old, new, 1))
+
+    problems = inspect(bundle / "cpq-oms-relay.tar", read_declarations(tmp_path)["relay"])
+
+    assert f"cpq-oms-relay: {problem}" in problems
+
+
+@pytest.mark.parametrize(
+    ("added", "problem"),
+    [
+        ("app/domain/order.py", "holds module app.domain.order, which is not on its allow-list"),
+        ("app/contracts/openapi.yml", "holds undeclared data file app/contracts/openapi.yml"),
+        ("app/adapters/postgres/sql/orders.sql", "holds app/adapters/postgres/sql/orders.sql without the module"),
+    ],
+)
+def test_file_that_slipped_into_an_artifact_is_found(bundle: Path, tmp_path: Path, added: str, problem: str) -> None:
+    altered = tmp_path / "relay.tar"
+    with tarfile.open(bundle / "cpq-oms-relay.tar") as source, tarfile.open(altered, "w") as target:
+        for member in source.getmembers():
+            stream = source.extractfile(member)
+            assert stream
+            content = stream.read()
+            if member.name.startswith("wheels/cpq_oms_"):
+                with zipfile.ZipFile(buffer := BytesIO(content), "a") as wheel:
+                    wheel.writestr(added, "")
+                content = buffer.getvalue()
+            member.size = len(content)
+            target.addfile(member, BytesIO(content))
+
+    problems = inspect(altered, read_declarations(ROOT)["relay"])
+
+    assert any(problem in line for line in problems), problems
+
+
+def test_unchanged_inputs_are_not_built_again(first: Checkout, bundle: Path) -> None:
+    before = (bundle / "manifest.json").stat().st_mtime_ns
+
+    again = json.loads(first.build().stdout)
+
+    assert (again["changed"], again["bundle"]) == (False, str(bundle))
+    assert (bundle / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_damaged_bundle_is_made_anew(clone: Checkout) -> None:
+    bundle = clone.bundle(["relay"])
+    sha = manifest(bundle)["units"]["relay"]["sha256"]
+    artifact = bundle / "cpq-oms-relay.tar"
+    with artifact.open("r+b") as stream:
+        stream.seek(5000)
+        stream.write(b"damage")
+
+    repaired = clone.bundle(["relay"])
+
+    assert manifest(repaired)["units"]["relay"]["sha256"] == sha
+    assert subprocess.check_output(["sha256sum", str(artifact)], text=True).split()[0] == sha
+
+
+def test_release_id_is_the_commit_until_the_inputs_differ_from_it(clone: Checkout) -> None:
+    clean = json.loads(clone.build(["relay"], "--dry-run").stdout)["release_id"]
+    clone.append("README.md", "not an input\n")
+    still_clean = json.loads(clone.build(["relay"], "--dry-run").stdout)["release_id"]
+    clone.append("app/messaging/envelope.py", "# an input\n")
+    dirty = json.loads(clone.build(["relay"], "--dry-run").stdout)["release_id"]
+    clone.append("app/messaging/envelope.py", "# another\n")
+    dirtier = json.loads(clone.build(["relay"], "--dry-run").stdout)["release_id"]
+
+    assert re.fullmatch(r"cpq-oms-\d{4}\.\d\d\.\d\d-\d{3,}", clean)
+    assert still_clean == clean
+    assert re.fullmatch(re.escape(clean) + "-d[0-9a-f]{8}", dirty)
+    assert len({clean, dirty, dirtier}) == 3
+    assert not clone.output.exists()
+
+
+def test_ordinals_count_the_commits_of_a_day(clone: Checkout) -> None:
+    identity = {
+        "GIT_AUTHOR_NAME": "t",
+        "GIT_AUTHOR_EMAIL": "t@t",
+        "GIT_COMMITTER_NAME": "t",
+        "GIT_COMMITTER_EMAIL": "t@t",
+    }
+    ids = []
+    for moment in ("2031-01-05T23:30:00+00:00", "2031-01-06T04:00:00+05:00", "2031-01-06T00:10:00+00:00"):
+        subprocess.run(
+            ["git", "-C", str(clone.root), "commit", "-q", "--allow-empty", "-m", "x"],
+            env={**os.environ, **identity, "GIT_COMMITTER_DATE": moment, "GIT_AUTHOR_DATE": moment},
+            check=True,
+        )
+        ids.append(json.loads(clone.build(["relay"], "--dry-run", TZ="Asia/Tokyo").stdout)["release_id"])
+
+    assert ids == ["cpq-oms-2031.01.05-001", "cpq-oms-2031.01.05-002", "cpq-oms-2031.01.06-001"]
+
+
+def test_second_history_with_the_same_id_is_refused(clone: Checkout) -> None:
+    bundle = clone.bundle(["relay"])
+    document = manifest(bundle)
+    (bundle / "manifest.json").write_text(json.dumps({**document, "git_commit": "0" * 40}))
+
+    done = clone.build(["relay"])
+
+    assert done.returncode == 1
+    assert "two histories gave one release id" in done.stderr
+
+
+def test_shallow_clone_is_refused_with_the_remedy(clone: Checkout, tmp_path: Path) -> None:
+    shallow = tmp_path / "shallow"
+    subprocess.run(["git", "clone", "-q", "--depth=1", f"file://{clone.root}", str(shallow)], check=True)
+    shutil.rmtree(clone.root)
+    shallow.rename(clone.root)
+
+    done = clone.build(["relay"])
+
+    assert done.returncode == 1
+    assert "git fetch --unshallow" in done.stderr
