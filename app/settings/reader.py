@@ -99,12 +99,12 @@ def read(model: type[ModelT], environ: Mapping[str, str], credentials: Path | No
     raise SettingsError(problems)
 
 
-def check(model: type[BaseModel], environ: Mapping[str, str], output: TextIO = sys.stderr) -> int:
-    """Implement `--check-config`: print each problem on a line of its own and return the exit status, 0 or 78."""
+def check(model: type[BaseModel], environ: Mapping[str, str], output: TextIO | None = None) -> int:
+    """Implement `--check-config`: print each problem on a line of its own, on stderr, and return the exit status, 0 or 78."""
     try:
         read(model, environ, credentials_directory(environ))
     except SettingsError as error:
-        output.writelines(problem + "\n" for problem in error.problems)
+        (output or sys.stderr).writelines(problem + "\n" for problem in error.problems)
         return EXIT_CONFIG
     return 0
 

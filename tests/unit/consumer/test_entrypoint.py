@@ -38,22 +38,22 @@ def test_sound_settings_pass_the_check() -> None:
 
 
 def test_a_misspelt_group_is_a_wrong_setting(
-    environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("CONSUMER_GROUP", "order-projektion")
 
     assert consumer.main(["--check-config"]) == 78
-    assert capfd.readouterr().err == "CONSUMER_GROUP: 'order-projektion' is none of order-projection\n"
+    assert capsys.readouterr().err == "CONSUMER_GROUP: 'order-projektion' is none of order-projection\n"
 
 
 def test_every_problem_is_named_on_its_own_line(
-    environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("CONSUMER_BATCH_SIZE", "0")
     environment.delenv("KAFKA_USERNAME")
 
     assert consumer.main(["--check-config"]) == 78
-    assert [line.split(":")[0] for line in sorted(capfd.readouterr().err.splitlines())] == [
+    assert [line.split(":")[0] for line in sorted(capsys.readouterr().err.splitlines())] == [
         "CONSUMER_BATCH_SIZE",
         "KAFKA_USERNAME",
     ]

@@ -48,20 +48,20 @@ def test_sound_settings_pass_the_check() -> None:
     ],
 )
 def test_a_wrong_setting_is_named_without_its_value(
-    environment: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, value: str, problem: str
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, problem: str
 ) -> None:
     environment.setenv(name, value)
 
     assert relay.main([]) == 78
-    error = capfd.readouterr().err
+    error = capsys.readouterr().err
     assert error.startswith(f"{name}: ")
     assert problem in error
     assert "secret" not in error
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_missing_credential_is_named(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_missing_credential_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "kafka-password").unlink()
 
     assert relay.main(["--check-config"]) == 78
-    assert capfd.readouterr().err.startswith("credential kafka-password: ")
+    assert capsys.readouterr().err.startswith("credential kafka-password: ")
