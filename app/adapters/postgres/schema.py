@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import psycopg
 from psycopg import errors
 
 from app.adapters.postgres.named_blocks import NamedBlocks
@@ -30,3 +33,19 @@ async def ensure_schema(connection: Connection) -> None:
     row = await cursor.fetchone()
     if row is None or not row["is_applied"]:
         raise SchemaTooOldError(f"migration {REQUIRED_MIGRATION} is not applied to the database")
+
+
+async def ensure_reachable(parameters: dict[str, Any]) -> None:
+    """Check reachability and schema on a connection of its own, for a unit's start.
+
+    A pool would hide why it gets no connection, and try for a long time.
+
+    Args:
+        parameters: from `app.adapters.postgres.pool.connection_parameters`.
+
+    Raises:
+        SchemaTooOldError, psycopg.Error: as `ensure_schema`.
+    """
+    connection: Connection = await psycopg.AsyncConnection.connect(**parameters)
+    async with connection:
+        await ensure_schema(connection)

@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from redis.asyncio import Redis
 
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
-from app.adapters.postgres.schema import ensure_schema
+from app.adapters.postgres.schema import ensure_reachable, ensure_schema
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.adapters.redis.catalog_cache import RedisCatalogCache, connect
 from app.adapters.redis.keys import Keys
@@ -39,7 +39,6 @@ from app.settings.api import ApiSettings
 PROCESS_ID = "order-fulfillment-v1"
 WORKER_GROUP = "fulfillment"
 
-_START_PATIENCE_S = 10.0
 _HEALTH_PATIENCE = timedelta(seconds=1)
 
 
@@ -47,6 +46,7 @@ class ApiLifespan:
     """Opens what the application uses, checks it, and reports that the event loop comes round.
 
     Args:
+        database: how to connect, for the check at the start.
         pool: for the requests.
         health_pool: one connection for health checks, so that a busy service is not taken for a broken one.
         redis: the cache, never checked at the start.
@@ -60,6 +60,7 @@ class ApiLifespan:
     def __init__(
         self,
         *,
+        database: dict[str, Any],
         pool: Pool,
         health_pool: Pool,
         redis: Redis,
@@ -68,6 +69,7 @@ class ApiLifespan:
         progress: tuple[ProgressPipe, float],
         is_first_start: bool,
     ) -> None:
+        self._database = database
         self._pool = pool
         self._health_pool = health_pool
         self._redis = redis
@@ -82,10 +84,10 @@ class ApiLifespan:
         return self._reporting is not None
 
     async def start(self) -> None:
-        await self._pool.open(wait=self._is_first_start, timeout=_START_PATIENCE_S)
-        await self._health_pool.open()
         if self._is_first_start:
-            await self.check_database()
+            await ensure_reachable(self._database)
+        await self._pool.open()
+        await self._health_pool.open()
         await self._keys.refresh()
         self._reporting = asyncio.create_task(self._report_progress())
 
@@ -127,6 +129,7 @@ def build(
     http = httpx.AsyncClient(follow_redirects=False)
     keys = SigningKeys(settings.auth_jwks_url, http, clock)
     lifespan = ApiLifespan(
+        database=parameters,
         pool=pool,
         health_pool=health_pool,
         redis=redis,

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from app.adapters.redis.catalog_cache import PAUSE_S, RedisCatalogCache, connect
+from app.adapters.redis.keys import Keys
+from app.contracts.loader import load_redis_keys
+from app.domain.values import OfferingId, TenantId
+from tests.support.builders import FIBER, SetClock, fiber
+from tests.support.services import Services
+
+KEYS = Keys(load_redis_keys(), "tests")
+
+
+@pytest.fixture
+async def redis(services: Services) -> AsyncIterator[Redis]:
+    client = connect(f"redis://api@{services.address('redis')}/0", services.secret("redis_api_password"))
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def tenant(tenant_id: str) -> TenantId:
+    return TenantId(tenant_id)
+
+
+async def test_an_offering_comes_back_exactly(redis: Redis, tenant: TenantId) -> None:
+    cache = RedisCatalogCache(redis, KEYS, SetClock())
+    offering = fiber(one_time="0.100000", recurring="39.950000")
+
+    await cache.put_offerings(tenant, 1, [offering])
+
+    found = await cache.offerings(tenant, 1, [FIBER, OfferingId("no-such")])
+    assert found == {FIBER: offering}
+    assert [str(price.unit_amount) for price in found[FIBER].prices] == ["0.100000", "39.950000"]
+
+
+async def test_another_tenant_version_or_environment_has_none_of_it(redis: Redis, tenant: TenantId) -> None:
+    cache = RedisCatalogCache(redis, KEYS, SetClock())
+    await cache.put_offerings(tenant, 1, [fiber()])
+
+    assert await cache.offerings(TenantId(f"{tenant}-b"), 1, [FIBER]) == {}
+    assert await cache.offerings(tenant, 2, [FIBER]) == {}
+    elsewhere = RedisCatalogCache(redis, Keys(load_redis_keys(), "elsewhere"), SetClock())
+    assert await elsewhere.offerings(tenant, 1, [FIBER]) == {}
+
+
+@pytest.mark.parametrize("value", [b"garbage", b"{}", b'{"tenant_id":"x","catalog_version":1,"offering":null}', b""])
+async def test_nonsense_under_a_key_is_no_answer(redis: Redis, tenant: TenantId, value: bytes) -> None:
+    await redis.set(KEYS.offering(tenant, 1, FIBER), value, px=10_000)
+
+    assert await RedisCatalogCache(redis, KEYS, SetClock()).offerings(tenant, 1, [FIBER]) == {}
+
+
+async def test_a_value_under_the_wrong_key_is_not_believed(redis: Redis, tenant: TenantId) -> None:
+    cache = RedisCatalogCache(redis, KEYS, SetClock())
+    await cache.put_offerings(tenant, 1, [fiber()])
+    value = await redis.get(KEYS.offering(tenant, 1, FIBER))
+    assert value is not None
+    await redis.set(KEYS.offering(tenant, 2, FIBER), value, px=10_000)
+
+    assert await cache.offerings(tenant, 2, [FIBER]) == {}
+
+
+async def test_a_redis_that_is_gone_is_no_error_and_left_alone_for_a_while(
+    redis: Redis, tenant: TenantId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SetClock()
+    gone = connect("redis://api@127.0.0.1:1/0", "nothing")
+    cache = RedisCatalogCache(gone, KEYS, clock)
+    await RedisCatalogCache(redis, KEYS, clock).put_offerings(tenant, 1, [fiber()])
+
+    assert await cache.offerings(tenant, 1, [FIBER]) == {}
+    monkeypatch.setattr(cache, "_client", redis)  # it is back, but not asked yet
+    assert await cache.offerings(tenant, 1, [FIBER]) == {}
+    clock.advance(timedelta(seconds=PAUSE_S))
+    assert await cache.offerings(tenant, 1, [FIBER]) == {FIBER: fiber()}
+    await gone.aclose()
