@@ -1,0 +1,96 @@
+"""The engine takes processes and messages, each message once, and what it has taken survives a restart."""
+
+import asyncio
+import uuid
+
+import pytest
+from pyzeebe import ZeebeClient, create_insecure_channel
+from pyzeebe.errors import MessageAlreadyExistsError
+
+UNIT = "zeebe.service"
+PROCESS = """<?xml version="1.0" encoding="UTF-8"?>
+<bpmn:definitions xmlns:bpmn="http://www.omg.org/spec/BPMN/20100524/MODEL" targetNamespace="probe" id="definitions">
+  <bpmn:message id="message" name="probe.start"/>
+  <bpmn:process id="probe" isExecutable="true">
+    <bpmn:startEvent id="start">
+      <bpmn:outgoing>flow</bpmn:outgoing>
+      <bpmn:messageEventDefinition id="definition" messageRef="message"/>
+    </bpmn:startEvent>
+    <bpmn:sequenceFlow id="flow" sourceRef="start" targetRef="end"/>
+    <bpmn:endEvent id="end"><bpmn:incoming>flow</bpmn:incoming></bpmn:endEvent>
+  </bpmn:process>
+</bpmn:definitions>
+"""
+
+
+def with_client(work):
+    async def run():
+        channel = create_insecure_channel(grpc_address="10.56.3.11:26500")
+        try:
+            return await work(ZeebeClient(channel))
+        finally:
+            await channel.close()
+
+    return asyncio.run(run())
+
+
+def publish(message_id):
+    async def work(client):
+        await client.publish_message(
+            "probe.start", correlation_key="key", message_id=message_id, time_to_live_in_milliseconds=600_000
+        )
+
+    return with_client(work)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process(tmp_path_factory):
+    path = tmp_path_factory.mktemp("process") / "probe.bpmn"
+    path.write_text(PROCESS)
+    with_client(lambda client: client.deploy_resource(str(path)))
+
+
+def test_broker_runs_as_its_own_user_and_starts_with_the_host(host):
+    service = host.service(UNIT)
+
+    assert service.is_running, host.check_output(f"journalctl --no-pager --lines=40 --unit={UNIT}")
+    assert service.is_enabled
+    assert service.systemd_properties["User"] == "zeebe"
+    assert service.systemd_properties["Type"] == "notify"
+
+
+def test_unit_is_hardened(host):
+    service = host.service(UNIT)
+
+    assert service.systemd_properties["ProtectSystem"] == "strict"
+    assert service.systemd_properties["NoNewPrivileges"] == "yes"
+    assert host.run(f"systemd-analyze security --no-pager --threshold=20 {UNIT}").rc == 0
+
+
+def test_message_is_taken_once_also_across_a_restart(host):
+    message_id = str(uuid.uuid4())
+    publish(message_id)
+    with pytest.raises(MessageAlreadyExistsError):
+        publish(message_id)
+
+    # The unit is ready only when the gateway names a leader for every partition: no wait is needed here.
+    assert host.run(f"systemctl restart {UNIT}").rc == 0
+
+    with pytest.raises(MessageAlreadyExistsError):
+        publish(message_id)
+
+
+def test_start_fails_for_a_setting_that_the_broker_does_not_know(host):
+    misspelt = "/run/misspelt.yaml"
+    host.run_test(f"sed s/partitionsCount/partitionCount/ /etc/zeebe/application.yaml > {misspelt}")
+
+    checked = host.run(f"java @/etc/zeebe/java.args cpqoms.zeebe.BrokerLauncher --check-config {misspelt}")
+
+    assert checked.rc == 78
+    assert "partition" in checked.stderr.lower()
+
+
+def test_secrets_are_only_where_they_belong(host):
+    assert host.file("/etc/zeebe/credentials").mode == 0o700
+    assert host.run("grep -rlF PasswordOfTheTest1 /etc/zeebe --exclude-dir=credentials").rc == 1
+    assert host.run("journalctl --no-pager | grep -F PasswordOfTheTest1").rc == 1
