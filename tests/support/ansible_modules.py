@@ -16,9 +16,9 @@ from ansible.module_utils.testing import patch_module_args
 LIBRARY = Path(__file__).parents[2] / "playbooks" / "library"
 
 
-def load(name: str) -> ModuleType:
-    """Import `playbooks/library/<name>.py`, which is no package."""
-    specification = importlib.util.spec_from_file_location(name, LIBRARY / f"{name}.py")
+def load(name: str, library: Path = LIBRARY) -> ModuleType:
+    """Import `<name>.py` of a library of modules, which is no package."""
+    specification = importlib.util.spec_from_file_location(name, library / f"{name}.py")
     assert specification
     assert specification.loader
     module = importlib.util.module_from_spec(specification)
