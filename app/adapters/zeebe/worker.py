@@ -7,8 +7,9 @@ taken, gives up after ten lost connections, keeps polling while it drains, and c
 - The engine may be away for any time: polls go on with growing, jittered pauses.
 - A failed job is held here until its pause is over and failed then: engine 8.0 does not answer a FailJob that carries
   a pause until its own 15 s time-out. Until then the slot stays taken, which slows a failing step down by itself.
-- A stop ends the polls at once, lets running jobs finish, and hands back what does not finish in time, with its retries
-  unchanged. A job whose settling was lost comes again after its time-out.
+- A stop lets the polls that are out come back: the engine may be answering one with jobs just now, and jobs of a cut
+  poll rest until their time-out. What they bring is handed back at once, running jobs finish, and what does not finish
+  in time is handed back too, retries unchanged. So a stop takes up to the request time-out: keep that short.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ Outcome: TypeAlias = Literal["completed", "failed", "fallout", "refused", "hande
 _MILLISECOND = timedelta(milliseconds=1)
 _SETTLE_TIMEOUT = 10.0
 _HAND_BACK_TIMEOUT = 5.0
+_LAST_POLLS_MARGIN = 1.0
 _STALL_MARGIN = 30.0
 # Kept free at the end of a job's time, so that settling it does not race with the engine's time-out.
 _SETTLE_MARGIN = 3.0
@@ -119,7 +121,7 @@ class ZeebeJobWorker:
         name: shown by the engine as who works on a job.
         job_types: what is served.
         variables: names of the variables fetched with a job.
-        request_timeout: how long the engine may hold a poll while there are no jobs.
+        request_timeout: how long the engine may hold a poll while there are no jobs, and how long a stop may take for it.
         poll_interval: shortest time between two polls that bring nothing.
         drain_timeout: how long running jobs may take after a stop.
         clock: monotonic time.
@@ -141,6 +143,7 @@ class ZeebeJobWorker:
     ) -> None:
         self._stop = asyncio.Event()
         self._drain_timeout = drain_timeout.total_seconds()
+        self._last_polls_timeout = request_timeout.total_seconds() + _LAST_POLLS_MARGIN
         adapter = ZeebeAdapter(channel, max_connection_retries=-1)
         self._pollers = [
             _Poller(
@@ -180,6 +183,8 @@ class ZeebeJobWorker:
         async with asyncio.TaskGroup() as group:
             polls = [group.create_task(poller.poll(), name=f"poll {poller.name}") for poller in self._pollers]
             await self._stop.wait()
+            log.info("draining", running=self.running)
+            await asyncio.wait(polls, timeout=self._last_polls_timeout)
             for poll in polls:
                 poll.cancel()
         await self._drain()
@@ -188,13 +193,12 @@ class ZeebeJobWorker:
         running = {task for poller in self._pollers for task in poller.running}
         if not running:
             return
-        log.info("draining", running=len(running))
         _, late = await asyncio.wait(running, timeout=self._drain_timeout)
         for task in late:
             task.cancel()  # each hands its job back
         if late:
             await asyncio.wait(late, timeout=_HAND_BACK_TIMEOUT)
-        log.info("drained", handed_back=len(late))
+            log.warning("handed back what did not end in time", jobs=len(late))
 
 
 @dataclass
@@ -226,15 +230,15 @@ class _Poller:
         return self.clock.monotonic() - self._progress > self._stall_limit
 
     async def poll(self) -> None:
-        """Poll for ever; whoever cancels it takes over the jobs in `running`."""
-        while True:
+        """Poll until the stop; the jobs in `running` outlive it."""
+        while not self.stop.is_set():
             self._progress = self.clock.monotonic()
             free = self.job_type.max_active - len(self.running)
             if free <= 0:
                 self._slot_freed.clear()
                 await self._slot_freed.wait()
-                continue
-            await asyncio.sleep(await self._poll_once(free))
+            else:
+                await self._pause(await self._poll_once(free))
 
     async def _poll_once(self, free: int) -> float:
         """Take up to `free` jobs; return the seconds until the next poll."""
@@ -283,7 +287,7 @@ class _Poller:
         deadline = self.clock.monotonic() + self.job_type.timeout.total_seconds() - _SETTLE_MARGIN
         hand_back = FailJob(job.retries, "handed back: the worker stops", outcome="handed_back")
         try:
-            verdict = await self._judge(job, deadline)
+            verdict = hand_back if self.stop.is_set() else await self._judge(job, deadline)
             if isinstance(verdict, FailJob) and verdict.pause:
                 await self._pause(min(verdict.pause.total_seconds(), deadline - self.clock.monotonic()))
         except asyncio.CancelledError:

@@ -137,7 +137,7 @@ def start_worker(
             "WORKER_ENABLED_TYPES": ",".join(load_job_types().of_group(group)),
             "WORKER_MAX_JOBS_ACTIVE": "32",
             "WORKER_POLL_INTERVAL": "PT0.5S",
-            "WORKER_REQUEST_TIMEOUT": "PT5S",
+            "WORKER_REQUEST_TIMEOUT": "PT2S",
             "WORKER_MAX_RUNS": "5",
             "DB_URL": services.database_url("worker"),
             "DB_POOL_MAX": "8",

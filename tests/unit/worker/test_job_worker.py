@@ -50,12 +50,19 @@ class Gateway:
         self.outage = 0
         self.lost_settlements = 0
 
-    async def activate_jobs(self, *, max_jobs_to_activate: int, **_: object) -> AsyncIterator[Job]:
+    async def activate_jobs(
+        self, *, max_jobs_to_activate: int, request_timeout: int, **_: object
+    ) -> AsyncIterator[Job]:
         self.asked_for.append(max_jobs_to_activate)
         if self.outage:
             self.outage -= 1
             raise unavailable()
-        yield await self.jobs.get()
+        try:
+            async with asyncio.timeout(request_timeout / 1000):
+                first = await self.jobs.get()
+        except TimeoutError:
+            return
+        yield first
         for _number in range(max_jobs_to_activate - 1):
             if self.jobs.empty():
                 return
@@ -112,7 +119,7 @@ class Serving:
             name="tests",
             job_types=[ServedJobType("step", handle, timedelta(seconds=30), max_active)],
             variables=["orderId"],
-            request_timeout=timedelta(seconds=5),
+            request_timeout=timedelta(seconds=0.3),
             poll_interval=timedelta(seconds=0.01),
             drain_timeout=timedelta(seconds=drain),
             clock=SystemClock(),
@@ -228,23 +235,26 @@ async def test_a_broken_handler_costs_one_retry_and_not_the_worker(gateway: Gate
     assert gateway.settled == {1: 4, 2: "completed"}
 
 
-async def test_a_stop_finishes_what_runs_and_takes_no_more(gateway: Gateway) -> None:
-    release = asyncio.Event()
+async def test_a_stop_finishes_what_runs_and_begins_nothing(gateway: Gateway) -> None:
+    """A poll that is out may still bring a job: it goes back at once, its retries unchanged."""
+    release, begun = asyncio.Event(), list[int]()
 
-    async def handle(_: ActivatedJob) -> Verdict:
+    async def handle(activated: ActivatedJob) -> Verdict:
+        begun.append(activated.key)
         await release.wait()
         return CompleteJob()
 
     gateway.jobs.put_nowait(job(1))
     async with Serving(handle) as serving:
-        await until(lambda: serving.worker.running == 1)
+        await until(lambda: begun == [1] and len(gateway.asked_for) > 1)
         serving.worker.stop()
         gateway.jobs.put_nowait(job(2))
-        await asyncio.sleep(0.05)
-        assert gateway.settled == {}
+        await until(lambda: gateway.settled == {2: 5})
+        gateway.jobs.put_nowait(job(3))
         release.set()
 
-    assert gateway.settled == {1: "completed"}
+    assert begun == [1]
+    assert gateway.settled == {2: 5, 1: "completed"}
     assert gateway.jobs.qsize() == 1
 
 
