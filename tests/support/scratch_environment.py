@@ -116,24 +116,22 @@ class ScratchEnvironment:
             "groups": sorted(str(path) for path in groups),
             "mounts": sorted(point for point in mounts if Path(point).is_relative_to(state) and Path(point) != state),
             "files": sorted(path for path in files if "/connections/" not in path),
-            "processes": self.processes(),
+            "supervisors": self.processes(f"--machine=cpq-{self.name}-"),
+            "connections": self.processes(f"ssh: {self.state_directory}/connections"),
             "marks": sorted(str(path) for path in Path("/run/systemd/nspawn").glob(f"*/cpq-{self.name}-*")),
         }
 
-    def processes(self) -> list[str]:
-        """List processes outside the hosts that name the environment: supervisors and ssh masters."""
+    @staticmethod
+    def processes(part: str) -> list[str]:
+        """List the command lines that contain a text."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
-                words = (
-                    (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                    if entry.name.isdigit()
-                    else []
-                )
+                words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
             except OSError:
                 continue
-            line = " ".join(words)
-            if f"--machine=cpq-{self.name}-" in line or f"{self.state_directory}/connections" in line:
+            line = words.decode(errors="replace").replace("\0", " ")
+            if part in line:
                 found.append(line)
         return sorted(found)
 

@@ -159,6 +159,7 @@ def test_rebuild_gives_a_fresh_disk_and_a_new_identity(hosts: ScratchEnvironment
 def test_down_leaves_nothing_behind(hosts: ScratchEnvironment) -> None:
     # A supervisor that was killed leaves the most behind.
     os.kill(supervisor(hosts, FIRST), signal.SIGKILL)
+    assert hosts.on_host(SECOND, "true").returncode == 0
     everyone = hosts.traces()
     assert all(everyone.values()), everyone
 
