@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import gunicorn.arbiter
 import gunicorn.glogging
 from gunicorn.app.base import BaseApplication
+from gunicorn.errors import HaltServer
 from uvicorn_worker import UvicornWorker
 
 from app.entrypoints.api.supervision import Supervisor
@@ -54,6 +55,7 @@ class SupervisedArbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
     """gunicorn's main process, which also watches its workers for the service manager."""
 
     supervisor: Supervisor
+    _is_stopping = False
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         self.supervisor.watch(list(self.WORKERS), self.num_workers)
@@ -61,8 +63,17 @@ class SupervisedArbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         return signals
 
     def stop(self, graceful: bool = True) -> None:
+        self._is_stopping = True
         self.supervisor.stopping()
         super().stop(graceful)
+
+    def reap_workers(self) -> None:
+        try:
+            super().reap_workers()
+        except HaltServer:
+            # Several workers fail a start together; the first one ends it, the next must not break off its end.
+            if not self._is_stopping:
+                raise
 
 
 class ApiServer(BaseApplication):  # type: ignore[misc]
