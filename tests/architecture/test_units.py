@@ -1,0 +1,90 @@
+"""Unit files: alike where nothing speaks for a difference, and in step with the contract. systemd itself judges them on a host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+UNITS = ROOT / "systemd"
+SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
+DAEMONS = [name for name in SERVICES if "Type=notify" in (UNITS / name).read_text()]
+
+
+def sections(name: str) -> dict[str, list[str]]:
+    """Return the directives of each section, comments left out."""
+    found: dict[str, list[str]] = {}
+    for line in (UNITS / name).read_text().splitlines():
+        if line.startswith("["):
+            current = found.setdefault(line, [])
+        elif line and not line.startswith("#"):
+            current.append(line)
+    return found
+
+
+def sandbox(name: str) -> list[str]:
+    """Return the directives behind the blank line in [Service]: start and lifecycle come before it."""
+    service = (UNITS / name).read_text().split("[Service]\n")[1].split("\n[")[0]
+    return [line for line in service.split("\n\n")[1].splitlines() if line]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_sandbox_is_the_same_in_alphabetical_order(name: str) -> None:
+    assert sandbox(name) == sandbox("cpq-oms-api.service")
+    assert sandbox(name) == sorted(sandbox(name), key=lambda line: line.split("=")[0].lower())
+
+
+@pytest.mark.parametrize("name", DAEMONS)
+def test_daemon_reports_ready_is_watched_and_drains(name: str) -> None:
+    service = sections(name)["[Service]"]
+    keys = {line.split("=")[0] for line in service}
+
+    assert {"Type=notify", "NotifyAccess=main", "Restart=on-failure", "RestartPreventExitStatus=78"} <= set(service)
+    assert {"WatchdogSec", "TimeoutStartSec", "TimeoutStopSec", "SyslogIdentifier", "EnvironmentFile"} <= keys
+    assert "PartOf=cpq-oms.target" in sections(name)["[Unit]"]
+    assert sections(name)["[Install]"] == ["WantedBy=cpq-oms.target"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_unit_is_documented_limited_and_in_the_slice(name: str) -> None:
+    unit, service = sections(name)["[Unit]"], sections(name)["[Service]"]
+
+    assert any(line.startswith("Description=CPQ/OMS ") for line in unit)
+    assert "Documentation=file:///usr/share/doc/cpq-oms/units.md" in unit
+    assert "Slice=cpq-oms.slice" in service
+    if name in DAEMONS:
+        assert {"StartLimitIntervalSec", "StartLimitBurst"} <= {line.split("=")[0] for line in unit}
+    assert name.removesuffix(".service") in (UNITS / "README.md").read_text().replace("GROUP", "").replace(
+        "COMMAND", ""
+    )
+
+
+def test_units_load_the_credentials_that_the_contract_names() -> None:
+    contract = yaml.safe_load((ROOT / "app/contracts/units.yml").read_text())["units"]
+    for unit, about in contract.items():
+        loaded = [line for line in sections(about["service"])["[Service]"] if line.startswith("LoadCredential=")]
+
+        assert loaded == [
+            f"LoadCredential={name}:/etc/cpq-oms/credentials/{unit}/{name}" for name in about["credentials"]
+        ]
+
+
+def test_secrets_come_as_credentials_only() -> None:
+    for path in UNITS.glob("cpq-oms*"):
+        text = path.read_text().lower()
+
+        assert "{{" not in text
+        assert not [line for line in text.splitlines() if line.startswith("environment=") and "password" in line]
+
+
+def test_jobs_of_the_operator_run_what_the_admin_unit_is_allowed() -> None:
+    admin = sections("cpq-oms-admin@.service")["[Service]"]
+    own = {"ExecStart", "TimeoutStartSec", "SyslogIdentifier"}
+    for name in ("cpq-oms-migrate.service", "cpq-oms-reconcile.service"):
+        job = sections(name)["[Service]"]
+
+        assert [line for line in job if line.split("=")[0] not in own] == [
+            line for line in admin if line.split("=")[0] not in own
+        ]
