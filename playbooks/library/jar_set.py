@@ -42,6 +42,7 @@ options:
     default: false
 attributes:
   check_mode: {support: full}
+  diff_mode: {support: full}
 """
 
 EXAMPLES = r"""
@@ -141,7 +142,15 @@ def main() -> None:
         if not module.check_mode:
             for path in superseded:
                 shutil.rmtree(path)
-    module.exit_json(changed=changed, problems=problems, superseded=[str(path) for path in superseded])
+    removed = [f"{path} is superseded" for path in superseded] if parameters["prune"] else []
+    module.exit_json(
+        changed=changed,
+        problems=problems,
+        superseded=[str(path) for path in superseded],
+        diff={"before": "".join(f"{folder}: {line}\n" for line in [*problems, *removed]), "after": ""}
+        if changed
+        else {},
+    )
 
 
 if __name__ == "__main__":

@@ -43,9 +43,9 @@ def publish(message_id):
     return with_client(work)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process(tmp_path_factory):
-    path = tmp_path_factory.mktemp("process") / "probe.bpmn"
+@pytest.fixture
+def process(tmp_path):
+    path = tmp_path / "probe.bpmn"
     path.write_text(PROCESS)
     with_client(lambda client: client.deploy_resource(str(path)))
 
@@ -67,6 +67,7 @@ def test_unit_is_hardened(host):
     assert host.run(f"systemd-analyze security --no-pager --threshold=20 {UNIT}").rc == 0
 
 
+@pytest.mark.usefixtures("process")
 def test_message_is_taken_once_also_across_a_restart(host):
     message_id = str(uuid.uuid4())
     publish(message_id)
