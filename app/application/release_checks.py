@@ -15,6 +15,7 @@ Verdict = Literal["passed", "failed", "inconclusive", "not installed yet"]
 
 _PERCENT = 100.0
 _SERVER_ERROR = "5"
+_CLIENT_ROUTES = "/v1/"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def error_rate(before: Figures, after: Figures, limits: Limits, name: str = "err
         target.startswith("api ") for target in after.absent
     ):
         return Check(name, "not installed yet", "no API is installed", limit)
-    requests = increases(before, after, "cpq_api_requests_total")
+    requests = _client_requests(before, after)
     total = sum(sample.value for sample in requests)
     if total == 0:
         return Check(name, "inconclusive", "no API request was answered meanwhile", limit)
@@ -248,7 +249,7 @@ class Window:
         backlog = outbox_backlog(figures.total("cpq_outbox_backlog"), None, self.limits)
         lag = kafka_lag(figures, self.limits)
         reasons += [f"{check.name} {check.measured}" for check in (rate, backlog, lag) if check.verdict == "failed"]
-        self._requests += sum(sample.value for sample in increases(before, figures, "cpq_api_requests_total"))
+        self._requests += sum(sample.value for sample in _client_requests(before, figures))
         self._last = figures
         self.looks += 1
         self._row = self._row + 1 if reasons else 0
@@ -284,6 +285,12 @@ class Window:
             window,
             Check("window-error-rate", "inconclusive", quiet, f"at most {self.limits.api_error_percent:g} %"),
         ]
+
+
+def _client_requests(before: Figures, after: Figures) -> list[Sample]:
+    """Requests of clients: probes and our own scrapes say nothing about the service."""
+    grown = increases(before, after, "cpq_api_requests_total")
+    return [sample for sample in grown if sample.labels.get("route", "").startswith(_CLIENT_ROUTES)]
 
 
 def _restarted(before: Figures, after: Figures) -> list[str]:

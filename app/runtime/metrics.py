@@ -27,6 +27,7 @@ ConsumerOutcome = Literal["applied", "duplicate", "stale", "ignored", "poison"]
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the process's own start time says the same once, not once per series
 
+_CLIENT_ROUTES = "/v1/"
 _MAX_REQUEST_BYTES = 8192
 _REQUEST_TIMEOUT = 5.0
 
@@ -55,7 +56,9 @@ class ApiMetrics:
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
         self._requests.labels(method=method, route=route, status=str(status)).inc()
-        self._seconds.observe(seconds)
+        # Probes and scrapes are counted and not timed: they would drown what clients wait for.
+        if route.startswith(_CLIENT_ROUTES):
+            self._seconds.observe(seconds)
 
 
 class OrderMetrics:

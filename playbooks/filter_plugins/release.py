@@ -54,13 +54,25 @@ def release_differs(
     ]
 
 
-def release_running_timers(hosts: Sequence[str], timers: Sequence[str], hostvars: Any, facts: str) -> list[str]:
-    """Return host/timer of those timers that run on those hosts."""
+def release_hosts_that_differ(groups: Mapping[str, Sequence[str]], hostvars: Any) -> list[str]:
+    """Name the hosts where the comparison found an artifact to install or a unit to change."""
+
+    def differs(variables: Any) -> bool:
+        release, service = (variables.get(f"{role}_comparison") or {} for role in ("app_release", "app_service"))
+        return bool(release.get("due") or release.get("removed") or service.get("diff"))
+
+    return [host for host in groups["all"] if differs(hostvars[host])]
+
+
+def release_timers(
+    hosts: Sequence[str], timers: Sequence[str], hostvars: Any, facts: str, states: Sequence[str]
+) -> list[str]:
+    """Return host/timer of those timers that are in one of the states on those hosts; unknown where there is none."""
     return [
         f"{host}/{timer}"
         for host in hosts
         for timer in timers
-        if hostvars[host][facts]["services"].get(timer, {}).get("state") == "active"
+        if hostvars[host][facts]["services"].get(timer, {}).get("state", "unknown") in states
     ]
 
 
@@ -84,7 +96,8 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "release_differs": release_differs,
-            "release_running_timers": release_running_timers,
+            "release_hosts_that_differ": release_hosts_that_differ,
             "release_targets": release_targets,
             "release_tier": release_tier,
+            "release_timers": release_timers,
         }
