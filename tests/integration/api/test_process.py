@@ -18,6 +18,7 @@ from app.adapters.postgres.pool import Connection
 from tests.integration.api.conftest import PATIENCE_S, ApiProcess, Issuer, StartApi
 from tests.support.builders import fiber, published
 from tests.support.services import Services
+from tests.support.tcp_proxy import TcpProxy
 
 WATCHDOG_S = 3
 QUOTE = {"customerId": "c-1", "currency": "EUR", "items": [{"offeringId": "fiber-1000", "quantity": 10}]}
@@ -71,13 +72,26 @@ def test_ready_comes_when_every_worker_serves(start_api: StartApi) -> None:
     assert httpx.get(f"{api.http}/health/startup").status_code == 200
 
 
+STAGGERED_FAILURES = """
+import os, signal, time, types
+def build(*_arguments, **_options):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(os.getpid() % 4 * 0.4)
+    raise ImportError("no such module")
+wiring = types.ModuleType("wiring")
+wiring.build = build
+sys.modules["app.entrypoints.api.wiring"] = wiring
+"""
+
+
 @pytest.mark.parametrize(
     "prelude",
     [
+        STAGGERED_FAILURES,
         "sys.modules['app.adapters.redis.catalog_cache'] = None",
         "import app.contracts.loader as l; l.load = lambda: 1 / 0",
     ],
-    ids=["import", "wiring"],
+    ids=["one-after-the-other", "import", "wiring"],
 )
 def test_an_application_that_cannot_be_loaded_ends_the_start(start_api: StartApi, prelude: str) -> None:
     api = start_api(prelude)
@@ -223,6 +237,30 @@ def test_diagnostics_name_what_is_lost_while_the_service_stays_ready(start_api: 
     assert httpx.get(f"{api.http}/health/ready").status_code == 200
     assert document["status"] == "degraded"
     assert {each["name"] for each in document["dependencies"] if "lostAbility" in each} == {"redis", "kafka", "camunda"}
+
+
+def test_without_its_database_the_service_is_not_ready_and_recovers_by_itself(
+    start_api: StartApi, services: Services, issuer: Issuer, tenant_id: str
+) -> None:
+    way = TcpProxy(services.address("postgresql"))
+    api = start_api(DB_URL=f"postgresql://cpq_api@127.0.0.1:{way.port}/cpq", DB_STATEMENT_TIMEOUT="PT1S")
+    assert api.wait_for("READY=1"), api.log.read_text()
+    headers = {"Authorization": f"Bearer {issuer.token(tenant_id)}"}
+
+    def status(path: str) -> int:
+        return httpx.get(f"{api.http}{path}", headers=headers, timeout=PATIENCE_S).status_code
+
+    def becomes_ready() -> bool:
+        return any(status("/health/ready") == 200 or threading.Event().wait(0.5) for _ in range(60))
+
+    assert (status("/health/ready"), status("/v1/catalog/offerings")) == (200, 409)
+    way.cut()
+    assert (status("/health/ready"), status("/v1/catalog/offerings")) == (503, 503)
+    assert status("/health/live") == 200
+    way.mend()
+    assert becomes_ready()
+    assert status("/v1/catalog/offerings") == 409  # the tenant has no catalog, and the database says so again
+    way.cut()
 
 
 @pytest.mark.usefixtures("catalog")
