@@ -8,8 +8,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from app.adapters.kafka.administration import declared_access, open_administration
 from app.adapters.postgres.pool import Connection
-from app.contracts.loader import load_topics
+from app.contracts.loader import load_topics, load_units
 from tests.support.event_unit import EventUnit
 from tests.support.events import make_tenant
 from tests.support.kafka import Kafka
@@ -20,11 +21,12 @@ StartUnit = Callable[..., EventUnit]
 
 @pytest.fixture(scope="session")
 def kafka(services: Services) -> Kafka:
-    """Kafka with the declared topics."""
-    view = Kafka(services)
-    for topic in load_topics().values():
-        view.make_topic(topic.name, topic.partitions)
-    return view
+    """Kafka with the declared topics and permissions, as a release leaves it."""
+    topics, consumer_user = load_topics(), load_units()["consumer"].kafka_user
+    assert consumer_user is not None
+    with open_administration([services.address("kafka")], "admin", services.secret("kafka_admin_password")) as cluster:
+        cluster.apply(cluster.plan(topics, declared_access(topics, consumer_user), 1), topics, 1)
+    return Kafka(services)
 
 
 @pytest.fixture

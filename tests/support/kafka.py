@@ -1,14 +1,11 @@
-"""The outside view of Kafka for tests: topics of a test's own, and everything that a topic holds."""
+"""The outside view of Kafka for tests: everything that a topic holds, and records as anybody might write them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
-from kafka.admin import NewTopic
+from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import CommitFailedError
 
 from app.adapters.kafka.connection import KafkaConnection
@@ -30,12 +27,6 @@ class Kafka:
             password=self.services.secret(f"kafka_{user}_password"),
             client_id=client_id,
         )
-
-    def make_topic(self, name: str, partitions: int) -> None:
-        """Create a topic unless it is there."""
-        with self._admin() as admin:
-            if name not in admin.list_topics():
-                admin.create_topics([NewTopic(name, partitions, 1)])
 
     def records(self, topic: str) -> list[Record]:
         """Everything the topic holds, partition by partition in offset order."""
@@ -92,11 +83,3 @@ class Kafka:
                     return
         finally:
             consumer.close()
-
-    @contextmanager
-    def _admin(self) -> Iterator[KafkaAdminClient]:
-        admin = KafkaAdminClient(**self.connection("admin").options())
-        try:
-            yield admin
-        finally:
-            admin.close()

@@ -8,10 +8,9 @@ from uuid import UUID
 
 import psycopg
 from psycopg import errors
-from psycopg_pool import PoolTimeout
 
 from app.adapters.postgres.named_blocks import NamedBlocks
-from app.adapters.postgres.pool import Connection, Pool
+from app.adapters.postgres.pool import PASSING_ERRORS, Connection, Pool
 from app.adapters.postgres.projections import PostgresOrderProjection
 from app.adapters.postgres.schema import ensure_schema
 from app.messaging.inbox import InboxEntry, Partition, PositionMoved
@@ -26,7 +25,7 @@ def _translated_errors() -> Iterator[None]:
     """What passes is `Unavailable`; what the database refuses about the data is `Poison`; the rest is a defect."""
     try:
         yield
-    except (psycopg.OperationalError, PoolTimeout) as error:
+    except PASSING_ERRORS as error:
         raise Unavailable(_DEPENDENCY, _first_line(error)) from error
     # Row-level security answers InsufficientPrivilege when an order of another tenant has the same id.
     except (psycopg.DataError, psycopg.IntegrityError, errors.InsufficientPrivilege) as error:

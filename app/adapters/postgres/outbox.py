@@ -11,12 +11,10 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import PoolTimeout
 
 from app.adapters.postgres.named_blocks import NamedBlocks
-from app.adapters.postgres.pool import Connection, Pool
+from app.adapters.postgres.pool import PASSING_ERRORS, Connection, Pool
 from app.adapters.postgres.schema import ensure_schema
 from app.messaging.envelope import Envelope
 from app.messaging.outbox import Backlog, Leases, PendingEvent, Published, Rejected, Settled, Settlement, Undelivered
@@ -125,7 +123,7 @@ class PostgresRelayStore:
         try:
             async with self._pool.connection() as connection:
                 yield connection
-        except (psycopg.OperationalError, PoolTimeout) as error:
+        except PASSING_ERRORS as error:
             raise Unavailable(_DEPENDENCY, _reason(error)) from error
 
 
@@ -156,7 +154,7 @@ class OutboxListener:
                     self._wake.set()
                     async for _ in connection.notifies():
                         self._wake.set()
-            except psycopg.OperationalError as error:
+            except PASSING_ERRORS as error:
                 failures += 1
                 _log.warning("listening_interrupted", reason=_reason(error), failures=failures)
                 await asyncio.sleep(self._backoff.delay(failures))

@@ -8,12 +8,20 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from psycopg import AsyncConnection
+import psycopg
+from psycopg import AsyncConnection, errors
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 Connection: TypeAlias = AsyncConnection[DictRow]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
+
+PASSING_ERRORS = (
+    psycopg.OperationalError,  # also statement and lock timeouts, shutdown, full disk, too many connections
+    errors.IdleInTransactionSessionTimeout,  # this process stood still within a transaction; the driver calls it internal
+    PoolTimeout,
+)
+"""The database cannot be asked now, and the same may succeed later: nothing is wrong with the statement or its data."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 _CONNECT_TIMEOUT_S = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -27,18 +28,25 @@ pytestmark = pytest.mark.usefixtures("at_the_end")
 
 
 @pytest.fixture
-async def at_the_end(kafka: Kafka, owner_connection: Connection) -> None:
-    """The group has read everything there is: a test's records are the next, and what a test broke is behind."""
+async def at_the_end(kafka: Kafka, owner_connection: Connection) -> AsyncIterator[None]:
+    """The group has read everything there is: a test's records are the next, and what it broke is behind afterwards."""
+    await go_to_the_end(kafka, owner_connection)
+    yield
+    await go_to_the_end(kafka, owner_connection)
+
+
+async def go_to_the_end(kafka: Kafka, connection: Connection) -> None:
     ends = dict.fromkeys(range(PARTITIONS), 0)
-    for record in await asyncio.to_thread(kafka.records, TOPIC):
-        ends[record.partition.number] = record.offset + 1
-    await owner_connection.execute("DELETE FROM cpq.consumer_offset WHERE consumer_group = %s", (GROUP,))
-    for number, end in ends.items():
-        await owner_connection.execute(
-            "INSERT INTO cpq.consumer_offset (consumer_group, topic, kafka_partition, next_offset) "
-            "VALUES (%s, %s, %s, %s)",
-            (GROUP, TOPIC, number, end),
-        )
+    for known in await asyncio.to_thread(kafka.records, TOPIC):
+        ends[known.partition.number] = known.offset + 1
+    async with connection.transaction():
+        await connection.execute("DELETE FROM cpq.consumer_offset WHERE consumer_group = %s", (GROUP,))
+        for number, end in ends.items():
+            await connection.execute(
+                "INSERT INTO cpq.consumer_offset (consumer_group, topic, kafka_partition, next_offset) "
+                "VALUES (%s, %s, %s, %s)",
+                (GROUP, TOPIC, number, end),
+            )
 
 
 def record(envelope: Envelope, partition: int = 0, *, header_tenant: str | None = None) -> Record:
