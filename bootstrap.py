@@ -115,12 +115,12 @@ class Progress:
 
 
 def environments() -> dict[str, Path]:
-    """Find every inventory whose hosts are local machines: those that say which subnet is theirs."""
+    """Find every inventory whose machines are made here."""
     found = {}
     for folder in INVENTORIES:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             settings = path / "group_vars/all/environment.yml"
-            if settings.is_file() and re.search(r"^cpq_subnet:", settings.read_text(), re.MULTILINE):
+            if settings.is_file() and re.search(r"^cpq_machines: nspawn\b", settings.read_text(), re.MULTILINE):
                 found[path.name] = path
     return found
 
@@ -132,11 +132,13 @@ def find_environment(name: str) -> Environment:
     """
     inventory = Path(name).resolve() if "/" in name else environments().get(name)
     if inventory is None:
-        raise SetUpError(f"ENV '{name}' is unknown or has no local hosts; known: {', '.join(sorted(environments()))}")
+        raise SetUpError(
+            f"ENV '{name}' is unknown or its machines are not made here; known: {', '.join(sorted(environments()))}"
+        )
     path = inventory / "group_vars/all/environment.yml"
     if not path.is_file():
         raise SetUpError(
-            f"ENV '{name}' is no inventory with local hosts: {path} is missing; give its folder or one of {', '.join(sorted(environments()))}"
+            f"ENV '{name}' is no inventory: {path} is missing; give its folder or one of {', '.join(sorted(environments()))}"
         )
     variables = dict(re.findall(r"^([a-z_]+):\s*[\"']?([^\"'#\n]*?)[\"']?\s*(?:#.*)?$", path.read_text(), re.MULTILINE))
     for key in ("cpq_env", "cpq_subnet", "cpq_state_dir", "cpq_cache_dir"):

@@ -58,8 +58,20 @@ def test_unknown_environment() -> None:
     errors = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
     assert done.returncode == 2
     assert len(errors) == 1
-    assert errors[0].startswith("ERROR: ENV 'locla' is unknown or has no local hosts; known: ")
+    assert errors[0].startswith("ERROR: ENV 'locla' is unknown or its machines are not made here; known: ")
     assert "local" in errors[0].rpartition("known:")[2]
+
+
+@pytest.mark.parametrize("playbook", ["hosts", "hosts_down"])
+def test_machines_that_are_not_made_here_are_left_alone(scratch: ScratchEnvironment, playbook: str) -> None:
+    scratch.settings.write_text(scratch.settings.read_text().replace("cpq_machines: nspawn", "cpq_machines: existing"))
+    before = scratch.traces()
+
+    done = scratch.play(playbook)
+
+    assert done.returncode != 0
+    assert "cpq_machines is existing: the machines of scratcht are not made or removed here" in done.stdout
+    assert scratch.traces() == before
 
 
 def test_missing_variable_that_the_set_up_reads(scratch: ScratchEnvironment) -> None:
