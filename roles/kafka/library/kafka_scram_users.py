@@ -336,14 +336,13 @@ def wait(broker: Broker, seconds: float) -> str:
     """Wait until the broker serves and return the cluster's id.
 
     Raises:
-        BrokerError: it does not in time, or it refuses its own identity; carries the last reason.
+        BrokerError: it does not in time; carries the last reason. A refused log-in is tried again too: a node of the cluster may
+            not have the new password yet.
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
             return broker.cluster_id()
-        except LoginRefusedError:
-            raise
         except (OSError, BrokerError) as reason:
             if time.monotonic() > deadline:
                 raise BrokerError(f"{broker.internal} does not serve after {seconds:.0f} s: {reason}") from reason
