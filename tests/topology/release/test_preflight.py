@@ -1,0 +1,90 @@
+"""What inventory, variables and bundle alone can tell stops the release before the first host hears of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.topology.release.conftest import ROOT, Environment, Run
+
+COPIED = ("app", "bpmn", "inventories", "migrations", "playbooks", "roles", "systemd", "ansible.cfg", "release.yml")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what a release reads, to be spoilt."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "molecule"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    return tmp_path
+
+
+def test_a_job_type_that_no_worker_serves_stops_the_release_and_deploys_nothing(
+    environment: Environment, checkout: Path
+) -> None:
+    for name in ("order-fulfillment-v1.bpmn", "registry.yml"):
+        path = checkout / "bpmn" / name
+        path.write_text(path.read_text().replace("provision-service", "levitate-service"))
+    before = environment.sql("SELECT count(*), max(deployed_at) FROM cpq.process_deployment")
+
+    run = environment.release(root=checkout)
+
+    assert run.code != 0
+    assert "job type levitate-service of order-fulfillment-v1.bpmn is served by no worker" in run.output
+    assert no_host_was_touched(run), run.output
+    assert environment.sql("SELECT count(*), max(deployed_at) FROM cpq.process_deployment") == before
+
+
+def test_the_live_check_before_deployment_refuses_what_only_the_bundle_serves(environment: Environment) -> None:
+    """With its workers gone, a process is refused even though the bundle has workers for it."""
+    environment.sql("DELETE FROM cpq.process_deployment")
+    environment.host.run("systemctl stop 'cpq-oms-worker@fulfillment.service'")
+    try:
+        outcome = environment.admin("bpmn", "deploy")
+    finally:
+        environment.host.run("systemctl start cpq-oms-worker@fulfillment.service")
+
+    assert "job type reserve-inventory of order-fulfillment-v1.bpmn is served by no live worker" in outcome["problems"]
+    run = environment.release()
+    assert (run.code, run.changed) == (0, 1), run.output
+
+
+@pytest.mark.parametrize("name", ["inventories/lokal", "prdo"])
+def test_a_mistyped_inventory_is_an_error(environment: Environment, name: str) -> None:
+    run = environment.release("-i", name)
+
+    assert run.code != 0
+    assert f"{name}" in run.output
+    assert no_host_was_touched(run)
+
+
+def test_a_missing_secret_is_named_with_its_host(environment: Environment) -> None:
+    run = environment.release("-e", "smoke_client_secret=")
+
+    assert run.code != 0
+    assert "smoke_client_secret is empty" in run.output
+    assert no_host_was_touched(run)
+
+
+def test_a_missing_bundle_is_named_with_its_remedy(environment: Environment) -> None:
+    run = environment.release("-e", "release_bundle=/nowhere")
+
+    assert run.code != 0
+    assert "no bundle at /nowhere" in run.output
+    assert "make build" in run.output
+
+
+def test_production_lists_a_host_for_every_tier(environment: Environment) -> None:
+    done = Environment(environment.host).release("-i", "prod", "--list-hosts")
+
+    assert done.code == 0
+    assert "hosts (0)" not in done.output
+
+
+def no_host_was_touched(run: Run) -> bool:
+    return "See what is installed" not in run.output
