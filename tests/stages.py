@@ -121,7 +121,9 @@ def environment_down() -> Result:
 
 STAGES = (
     Stage("lint", lint),
-    Stage("unit", lambda: pytest("tests/unit", "tests/contract", "tests/migration", "tests/architecture", "tests/process")),
+    Stage(
+        "unit", lambda: pytest("tests/unit", "tests/contract", "tests/migration", "tests/architecture", "tests/process")
+    ),
     Stage("release", environment_up),
     Stage("integration", lambda: pytest("tests/integration"), needs_hosts=True),
     Stage("topology", lambda: pytest("tests/topology"), needs_hosts=True),

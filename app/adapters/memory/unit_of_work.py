@@ -78,9 +78,7 @@ class MemoryUnitOfWork:
         self.audit = MemoryAuditTrail(self.rows)
         self.outbox = MemoryOutboxStore(self.rows)
         self.fulfillment = MemoryFulfillmentRepository(self.rows.fulfillment)
-        self.workflow_references = MemoryWorkflowReferenceRepository(
-            self.rows.workflow_references, self._store.clock
-        )
+        self.workflow_references = MemoryWorkflowReferenceRepository(self.rows.workflow_references, self._store.clock)
         return self
 
     async def commit(self) -> None:
