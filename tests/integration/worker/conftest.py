@@ -156,6 +156,9 @@ def start_worker(
 
     yield start
     for worker in started:
+        worker.terminate()  # so that each takes its registration with it
+    for worker in started:
+        worker.wait()
         worker.close()
 
 

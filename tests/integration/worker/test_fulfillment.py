@@ -215,7 +215,7 @@ async def test_kill_between_effect_and_record_has_one_effect(
     assert await orders.attempts(order_id, "reserve-inventory") == ["prepared"]
     worker.kill()
     start_worker("fulfillment")
-    await orders.completed(order_id, seconds=2 * JOB_TIMEOUT + 15)
+    await orders.completed(order_id, seconds=2 * JOB_TIMEOUT + 30)
 
     assert sorted(simulator.effects(order_id)) == ALL
     assert sorted(simulator.requests(order_id)) == ALL
