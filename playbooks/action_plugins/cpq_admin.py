@@ -10,6 +10,7 @@ name of this playbook's process, by which the journal knows who holds a release.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pwd
@@ -94,7 +95,7 @@ class ActionModule(ActionBase):
             "changed": document["changed"] or (planned and bool(changes)) or outdated,
             "changes": changes,
             "results": results,
-            "by_command": {" ".join(result["arguments"][:3]): result for result in results},
+            "by_command": {_command_of(result["arguments"]): result for result in results},
             "diff": [{"prepared": "\n".join(changes)}] if changes else [],
         }
         if outdated:
@@ -164,6 +165,11 @@ def _words(words: Any) -> list[str]:
         else:
             spread.append(str(word))
     return spread
+
+
+def _command_of(arguments: list[str]) -> str:
+    """The words before the first option: the command's own name, with its arguments if it has any."""
+    return " ".join(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
 
 
 def _name(pid: int) -> str:
