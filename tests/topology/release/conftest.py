@@ -65,20 +65,20 @@ class Environment:
         at: Mapping[str, Callable[[], object]] | None = None,
     ) -> Run:
         """Run the runbook; call what `at` says as soon as a line of output has the text."""
-        process = self.start(*extra, playbooks=playbooks, root=root)
         waiting = dict(at or {})
         lines: list[str] = []
-        assert process.stdout is not None
-        stop = threading.Timer(RUN_SECONDS, process.kill)
-        stop.start()
-        try:
-            for line in process.stdout:
-                lines.append(line)
-                for text in [text for text in waiting if text in line]:
-                    waiting.pop(text)()
-            return Run(process.wait(), "".join(lines))
-        finally:
-            stop.cancel()
+        with self.start(*extra, playbooks=playbooks, root=root) as process:
+            assert process.stdout is not None
+            stop = threading.Timer(RUN_SECONDS, process.kill)
+            stop.start()
+            try:
+                for line in process.stdout:
+                    lines.append(line)
+                    for text in [text for text in waiting if text in line]:
+                        waiting.pop(text)()
+            finally:
+                stop.cancel()
+        return Run(process.returncode, "".join(lines))
 
     def start(
         self, *extra: str, playbooks: tuple[str, ...] = ("release.yml",), root: Path = ROOT

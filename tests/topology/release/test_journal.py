@@ -47,12 +47,12 @@ POINTS = (
 def test_a_killed_release_is_finished_by_the_same_command(environment: Environment, seed: int) -> None:
     point = random.Random(seed).choice(POINTS)
     environment.make_pending()
-    process = environment.start()
-    assert process.stdout is not None
-    for line in process.stdout:
-        if point in line:
-            break
-    environment.kill(process)
+    with environment.start() as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if point in line:
+                environment.kill(process)
+                break
 
     run = environment.release()
 
