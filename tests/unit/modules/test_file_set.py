@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 
 from tests.support.ansible_modules import ModuleRun, load
 
@@ -114,6 +115,17 @@ def test_secret_content_is_shown_nowhere(run: FileSetRun, tmp_path: Path) -> Non
 
     assert path.read_text() == "new-token-value\n"
     assert "token-value" not in changed + refused
+
+
+def test_nothing_of_the_invocation_is_logged_on_the_host(
+    run: FileSetRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda _self, message, **_: logged.append(message))
+
+    run({"path": f"{tmp_path}/token", "content": "secret-of-two\nlines", "secret": True})
+
+    assert logged == []
 
 
 def test_content_diff_is_per_file(run: FileSetRun, tmp_path: Path) -> None:
