@@ -7,7 +7,7 @@ PASSED = --env $(ENV) $(if $(EXTRA),-- $(EXTRA))
 STAGES := $(SETUP) tools --quiet && .venv/bin/python -m tests.stages
 
 .DEFAULT_GOAL := help
-.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology molecule bench-release
+.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology molecule lock bench-release
 
 help: ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,16 @@ topology: ## units, faults, drifts, bad input, kill and resume on released ENV=c
 
 molecule: ## each role on a host of its own: check, converge, idempotence, verify, sabotage; ROLE=name for one
 	@$(SETUP) tools --quiet && .venv/bin/python -m tests.molecule $(ROLE)
+
+##@ Dependencies
+
+UV_COMPILE := .venv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-platform x86_64-manylinux_2_28
+UNITS := api worker relay consumer admin simulator
+
+lock: ## lock what pyproject.toml asks for: one file per artifact for the hosts' Python, one for the control machine
+	@$(SETUP) tools --quiet
+	@for unit in $(UNITS); do $(UV_COMPILE) --python-version 3.13 --extra $$unit pyproject.toml -o .config/locks/$$unit.txt || exit 1; done
+	@$(UV_COMPILE) --python-version 3.11 $(addprefix --extra ,$(UNITS) control) pyproject.toml -o .config/locks/control.txt
 
 ##@ Measurements
 
