@@ -24,7 +24,9 @@ class RepairReason:
 
     def __post_init__(self) -> None:
         if len(self.text.strip()) < _SHORTEST_REASON:
-            raise RepairRefusedError(f"a reason of at least {_SHORTEST_REASON} characters is needed: what happened, which ticket")
+            raise RepairRefusedError(
+                f"a reason of at least {_SHORTEST_REASON} characters is needed: what happened, which ticket"
+            )
 
 
 @dataclass(frozen=True)

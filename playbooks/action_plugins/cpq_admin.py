@@ -64,7 +64,12 @@ class ActionModule(ActionBase):
             pending = "; ".join(shlex.join(words) for words in chosen)
             if self._task.check_mode:
                 message = f"would run, once cpq-oms-admin is installed here: {pending}"
-                return {"changed": any(entry.changes for entry in entries), "msg": message, "results": [], "absent": True}
+                return {
+                    "changed": any(entry.changes for entry in entries),
+                    "msg": message,
+                    "results": [],
+                    "absent": True,
+                }
             raise AnsibleActionFail(f"cpq-oms-admin is not installed here, needed for: {pending}")
         return self._result(output, errors, entries, left_out)
 

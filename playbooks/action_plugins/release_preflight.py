@@ -73,7 +73,9 @@ def _manifest(bundle: str, problems: list[str]) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(Path(bundle, "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         shown = bundle or "dist/"
-        problems.append(f"no bundle at {shown} ({type(error).__name__}): build it with make build, or pass -e release_bundle=DIR")
+        problems.append(
+            f"no bundle at {shown} ({type(error).__name__}): build it with make build, or pass -e release_bundle=DIR"
+        )
         return {}
     return manifest
 

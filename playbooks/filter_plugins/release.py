@@ -39,9 +39,7 @@ def release_targets(
     ]
 
 
-def release_differs(
-    groups: Mapping[str, Sequence[str]], hostvars: Any, before: str, after: str
-) -> list[str]:
+def release_differs(groups: Mapping[str, Sequence[str]], hostvars: Any, before: str, after: str) -> list[str]:
     """Name what is installed or running otherwise than before, on any host."""
     return [
         f"{host}: {name}"

@@ -32,7 +32,9 @@ def installed(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for current in sorted(root.glob("*/current")):
         try:
-            found[current.parent.name] = json.loads((current / "release.json").read_text(encoding="utf-8"))["release_id"]
+            found[current.parent.name] = json.loads((current / "release.json").read_text(encoding="utf-8"))[
+                "release_id"
+            ]
         except (OSError, ValueError, KeyError):
             # Not an installed release: the role that installs finds out why and repairs it.
             found[current.parent.name] = ""

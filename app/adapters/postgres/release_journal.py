@@ -82,7 +82,9 @@ class ReleaseJournal:
             async with self._connection.transaction():
                 return await self._begin(run_id, release_id, holder)
         except psycopg.errors.UniqueViolation as error:
-            raise ReleaseRefusedError("another release began at the same moment: see cpq-oms-admin release status") from error
+            raise ReleaseRefusedError(
+                "another release began at the same moment: see cpq-oms-admin release status"
+            ) from error
 
     async def _begin(self, run_id: UUID, release_id: str, holder: Holder) -> Begun:
         taken_over = None

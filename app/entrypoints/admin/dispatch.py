@@ -67,9 +67,7 @@ def _application(arguments: Sequence[str], keep: Callable[[Outcome], None]) -> t
     words = tuple(argument for argument in arguments if not argument.startswith("-"))
     commands = command_words()
     named = [command for command in commands if words[: len(command)] == command]
-    root = typer.Typer(
-        name="cpq-oms-admin", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-    )
+    root = typer.Typer(name="cpq-oms-admin", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     root.callback()(_root_help)
     groups: dict[tuple[str, ...], typer.Typer] = {(): root}
     for command in named or commands:
@@ -106,4 +104,3 @@ def _root_help() -> None:
 
 def _no_options() -> None:
     pass
-

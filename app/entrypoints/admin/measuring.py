@@ -296,5 +296,3 @@ async def _business(session: Session, limits: Limits, since: datetime) -> Check:
     async with session.database() as connection:
         completed, fell_out = await PlatformHealth(connection).orders_ended(since)
     return business_success(completed, fell_out, limits)
-
-

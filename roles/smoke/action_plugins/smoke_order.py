@@ -23,5 +23,7 @@ class ActionModule(ActionBase):
         width = max((len(step["step"]) for step in steps), default=0)
         for step in steps:
             verdict = "ok" if step["passed"] else "FAILED"
-            Display().display(f"    {step['step']:<{width}}  {verdict:<6}  {step['seconds']:6.2f} s  {step['evidence']}")
+            Display().display(
+                f"    {step['step']:<{width}}  {verdict:<6}  {step['seconds']:6.2f} s  {step['evidence']}"
+            )
         return result

@@ -261,7 +261,9 @@ class Smoke:
             return "the tenant has no completed order yet"
         answered = self.call("GET", f"/v1/orders/{row['id']}")["state"]
         if not row["state"] == row["projected"] == answered:
-            raise StepFailedError(f"order {row['id']}: database {row['state']}, projection {row['projected']}, API {answered}")
+            raise StepFailedError(
+                f"order {row['id']}: database {row['state']}, projection {row['projected']}, API {answered}"
+            )
         record = self.record_at(ORDER_TOPIC, row["partition"], row["at"])
         if dict(record.headers).get("ce_id", b"").decode() != row["event_id"]:
             raise StepFailedError(f"{ORDER_TOPIC}/{row['partition']}@{row['at']} is not event {row['event_id']}")

@@ -225,8 +225,9 @@ class Environment:
 @pytest.fixture(scope="session")
 def environment() -> Environment:
     """The environment for tests, with the newest bundle released to it."""
-    bundle = os.environ.get("CPQ_TEST_BUNDLE")
-    found = Environment(find_host(), ["-e", f"release_bundle={bundle}"] if bundle else [])
+    newest = sorted((ROOT / "dist").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+    bundle = os.environ.get("CPQ_TEST_BUNDLE") or newest[-1].parent
+    found = Environment(find_host(), ["-e", f"release_bundle={bundle}"])
     run = found.release()
     assert run.code == 0, run.output
     return found

@@ -59,9 +59,7 @@ FAULTY_PROCESS = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def no_connections(environment: Environment) -> AbstractContextManager[None]:
-    return environment.statement(
-        "ALTER ROLE cpq_admin CONNECTION LIMIT 0", "ALTER ROLE cpq_admin CONNECTION LIMIT 6"
-    )
+    return environment.statement("ALTER ROLE cpq_admin CONNECTION LIMIT 0", "ALTER ROLE cpq_admin CONNECTION LIMIT 6")
 
 
 def failing_requests(environment: Environment) -> AbstractContextManager[None]:
@@ -150,7 +148,8 @@ def errors_during_smoke(environment: Environment) -> Iterator[dict[str, Callable
             # The table under another name: what asks for it fails, and no grant differs.
             stack.enter_context(
                 environment.statement(
-                    "ALTER TABLE cpq.quote_price_step RENAME TO planted", "ALTER TABLE cpq.planted RENAME TO quote_price_step"
+                    "ALTER TABLE cpq.quote_price_step RENAME TO planted",
+                    "ALTER TABLE cpq.planted RENAME TO quote_price_step",
                 )
             )
             stack.enter_context(environment.traffic(f"/v1/quotes/{quote}"))()
@@ -161,7 +160,9 @@ def errors_during_smoke(environment: Environment) -> Iterator[dict[str, Callable
 @contextmanager
 def lagging_consumer(environment: Environment) -> Iterator[dict[str, Callable[[], object]]]:
     def projected(count: int) -> bool:
-        return environment.sql("SELECT count(*) FROM cpq.order_projection WHERE customer_id = 'planted'") == [str(count)]
+        return environment.sql("SELECT count(*) FROM cpq.order_projection WHERE customer_id = 'planted'") == [
+            str(count)
+        ]
 
     try:
         with environment.held("LOCK TABLE cpq.inbox_event IN ACCESS EXCLUSIVE MODE"):

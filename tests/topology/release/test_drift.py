@@ -35,7 +35,10 @@ DRIFTS = {
     "setting": ("sed -i s/INFO/DEBUG/ /etc/cpq-oms/api.env", "/etc/cpq-oms/api.env"),
     "file": ("rm /usr/local/bin/cpq-oms-admin", "/usr/local/bin/cpq-oms-admin"),
     "mode": ("chmod 0644 /etc/cpq-oms/credentials/worker/db-password", "credentials/worker/db-password"),
-    "credential": ("echo wrong > /etc/cpq-oms/credentials/consumer/kafka-password", "credentials/consumer/kafka-password"),
+    "credential": (
+        "echo wrong > /etc/cpq-oms/credentials/consumer/kafka-password",
+        "credentials/consumer/kafka-password",
+    ),
     "stray file": ("echo X=1 > /etc/cpq-oms/credentials/relay/stray", "credentials/relay/stray"),
     "stopped service": ("systemctl stop cpq-oms-simulator.service", "cpq-oms-simulator.service"),
     "disabled service": ("systemctl disable -q cpq-oms-worker@starter.service", "cpq-oms-worker@starter.service"),
@@ -80,7 +83,6 @@ def test_every_alteration_is_reported_repaired_and_then_gone(altered: Environmen
 
 def alter_topic(environment: Environment) -> None:
     """Give a topic another retention than declared, as somebody with the administrator's password could."""
-
 
     client = KafkaAdminClient(
         bootstrap_servers=f"{environment.host.address}:9092",

@@ -21,7 +21,9 @@ def command(context: typer.Context) -> Outcome:
 
 
 async def _plan(session: Session) -> Outcome:
-    tenants = yaml.safe_load(resources.files("app.entrypoints.admin").joinpath("demo_catalog.yml").read_text())["tenants"]
+    tenants = yaml.safe_load(resources.files("app.entrypoints.admin").joinpath("demo_catalog.yml").read_text())[
+        "tenants"
+    ]
     async with session.database() as connection:
         there = await has_table(connection, "catalog_version")
         missing = await unpublished(connection, tenants) if there else tenants

@@ -20,7 +20,9 @@ def command(context: typer.Context) -> Outcome:
 
 
 async def _seed(session: Session) -> Outcome:
-    tenants = yaml.safe_load(resources.files("app.entrypoints.admin").joinpath("demo_catalog.yml").read_text())["tenants"]
+    tenants = yaml.safe_load(resources.files("app.entrypoints.admin").joinpath("demo_catalog.yml").read_text())[
+        "tenants"
+    ]
     async with session.database() as connection, session.audited(connection, "catalog seed") as detail:
         published = await seed(connection, tenants, session.operator)
         detail["published"] = published

@@ -19,7 +19,9 @@ from app.runtime.logging import get_logger
 
 def command(
     context: typer.Context,
-    older_than: Annotated[int, typer.Option(min=0, help="Minutes something may stand still before it is a finding.")] = 15,
+    older_than: Annotated[
+        int, typer.Option(min=0, help="Minutes something may stand still before it is a finding.")
+    ] = 15,
 ) -> Outcome:
     """List orders stuck, events unpublished, and where orders, processes and read models disagree. Repairs nothing."""
     session: Session = context.obj
@@ -33,5 +35,7 @@ async def _run(session: Session, older_than: timedelta) -> Outcome:
         found = await findings(connection, older_than)
     counts = dict(sorted(Counter(finding.kind for finding in found).items()))
     # One line for the journal, by which alerts can be raised; the findings themselves are the output.
-    get_logger(__name__).info("reconciled", findings=len(found), **{kind.replace("-", "_"): count for kind, count in counts.items()})
+    get_logger(__name__).info(
+        "reconciled", findings=len(found), **{kind.replace("-", "_"): count for kind, count in counts.items()}
+    )
     return Outcome(data={"findings": [asdict(finding) for finding in found], "counts": counts})

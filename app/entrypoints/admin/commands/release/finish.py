@@ -30,6 +30,8 @@ async def _finish(session: Session, holder: str, failure: str | None) -> Outcome
         run_id = await journal.held_by(holder)
         latest = await journal.latest()
         if failure is None and latest is not None and latest.paused_timers:
-            return failed([f"timers are still paused: {', '.join(latest.paused_timers)}; start them, then release resume"])
+            return failed(
+                [f"timers are still paused: {', '.join(latest.paused_timers)}; start them, then release resume"]
+            )
         await journal.finish(run_id, "failed" if failure else "succeeded", failure)
     return Outcome(data={"recorded": True, "run_id": str(run_id), "state": "failed" if failure else "succeeded"})

@@ -25,5 +25,7 @@ async def _status(session: Session) -> Outcome:
         if latest is None:
             return Outcome(data={"run": None})
         steps = await journal.steps(latest.run_id)
-    shown = [{key: value for key, value in step.items() if step["step"] != "baseline" or key != "evidence"} for step in steps]
+    shown = [
+        {key: value for key, value in step.items() if step["step"] != "baseline" or key != "evidence"} for step in steps
+    ]
     return Outcome(data={"run": asdict(latest), "steps": shown})
