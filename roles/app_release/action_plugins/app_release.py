@@ -33,20 +33,16 @@ class ActionModule(ActionBase):
             "release_id": manifest["release_id"],
             "git_commit": manifest["git_commit"],
             "units": {unit: artifact["sha256"] for unit, artifact in artifacts.items()},
+            "installer": manifest["uv"]["sha256"],
             "python": options["python"],
             "keep": options["keep"],
         }
         look: dict[str, Any] = self._execute_module("app_release", arguments, task_vars=task_vars)
         if look.get("failed") or not look.get("due") or self._task.check_mode:
             return look
-        payload = self._make_tmp_path()
-        try:
-            for name in ("uv", *(artifacts[unit]["file"] for unit in look["due"])):
-                self._transfer_file(str(bundle / name), self._connection._shell.join_path(payload, name))  # noqa: SLF001
-            self._fixup_perms2((payload, self._connection._shell.join_path(payload, "uv")))  # noqa: SLF001
-            installed: dict[str, Any] = self._execute_module(
-                "app_release", {**arguments, "payload": payload}, task_vars=task_vars
-            )
-        finally:
-            self._remove_tmp_path(payload)
+        for name in ("uv", *(artifacts[unit]["file"] for unit in look["due"])):
+            self._connection.put_file(str(bundle / name), f"{look['incoming']}/{name}")
+        installed: dict[str, Any] = self._execute_module(
+            "app_release", {**arguments, "sent": True}, task_vars=task_vars
+        )
         return installed

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,9 +31,13 @@ options:
   release_id: {description: Release to install., type: str, required: true}
   git_commit: {description: Commit that the release was built from., type: str, required: true}
   units: {description: SHA-256 of the artifact by unit., type: dict, required: true}
+  installer: {description: SHA-256 of the bundle's uv., type: str, required: true}
   python: {description: The host's Python that the environments use., type: path, required: true}
   keep: {description: Releases of a unit to keep besides the installed and the current one., type: int, required: true}
-  payload: {description: Folder on the host with uv and the artifacts; without it the module only looks., type: path}
+  sent:
+    description: Whether what is due lies in the host's folder for it; the module only looks, and makes that folder, until it does.
+    type: bool
+    default: false
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -42,6 +46,11 @@ attributes:
 TREE = "tree.json"
 UNFINISHED = ".unfinished"
 SHOWN_PATHS = 5
+# Both have fixed names, so that what a killed run left is cleared by the next.
+MEMORY = Path("/run")
+SCRATCH = "cpq-oms-app-release"
+INCOMING = ".incoming"
+UNPACKED_FACTOR = 6
 
 
 class RefusedError(Exception):
@@ -133,6 +142,12 @@ def compiled_before(root: Path, tag: str) -> dict[tuple[str, str], Path]:
     return found
 
 
+def scratch_parent(payload: Path) -> Path:
+    """Return where to unpack: in memory when the artifacts fit there several times over, which halves the writing to disk."""
+    size = sum(path.stat().st_size for path in payload.iterdir())
+    return MEMORY if shutil.disk_usage(MEMORY).free > UNPACKED_FACTOR * size else payload
+
+
 def compile_sources(root: Path, trees: Mapping[Path, Mapping[str, Any]], python: str) -> None:
     """Give every Python source of the releases its bytecode, sources that several of them share once.
 
@@ -152,13 +167,17 @@ def compile_sources(root: Path, trees: Mapping[Path, Mapping[str, Any]], python:
     if new:
         listed = "".join(f"{source}\n" for source in new)
         subprocess.run(command, input=listed, capture_output=True, text=True, check=False)
-    for identity, sources in twins.items():
+
+    def spread(identity: tuple[str, str]) -> None:
+        sources = twins[identity]
         donor = donors.get(identity) or Path(bytecode_name(str(sources[0]), tag))
-        for source in sources:
-            compiled = Path(bytecode_name(str(source), tag))
+        for compiled in (Path(bytecode_name(str(source), tag)) for source in sources):
             if compiled != donor and donor.exists():
                 compiled.parent.mkdir(exist_ok=True)
                 shutil.copyfile(donor, compiled)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        list(pool.map(spread, twins))
 
 
 class Installation:
@@ -194,8 +213,8 @@ class Installation:
         more = f" and {len(names) - SHOWN_PATHS} more" if len(names) > SHOWN_PATHS else ""
         return f"altered: {', '.join(names[:SHOWN_PATHS])}{more}"
 
-    def install(self, payload: Path) -> None:
-        """Unpack the release anew from the payload, marked as unfinished.
+    def install(self, payload: Path, scratch: Path) -> None:
+        """Unpack the release anew from the payload, marked as unfinished; `scratch` is shared by all of one run.
 
         Raises:
             RefusedError: the artifact is not the declared one, or the installer failed.
@@ -207,14 +226,14 @@ class Installation:
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
         (self.path / UNFINISHED).touch()
-        with tempfile.TemporaryDirectory(dir=payload) as unpacked:
+        with tempfile.TemporaryDirectory(dir=scratch) as unpacked:
             with tarfile.open(artifact) as tar:
                 tar.extractall(unpacked, filter="data")
             environ = {
-                "HOME": str(payload),
+                "HOME": str(scratch),
                 "LANG": "C.UTF-8",
                 "PATH": "/usr/bin:/bin",
-                "UV_CACHE_DIR": str(payload / "cache"),
+                "UV_CACHE_DIR": str(scratch / "cache"),
                 # Hard links would let one altered file alter every release and unit that shares it.
                 "UV_LINK_MODE": "copy",
                 "UV_NO_CONFIG": "1",
@@ -258,34 +277,55 @@ class Installation:
             raise RefusedError(f"{self.unit}: {' '.join(arguments[:2])} failed: {(done.stderr or done.stdout).strip()}")
 
 
+def install_all(
+    pool: ThreadPoolExecutor, due: Sequence[Installation], payload: Path, *, installer: str, python: str
+) -> None:
+    """Install the releases that are due, side by side, down to the last byte on disk."""
+    if sha256_of(payload / "uv") != installer:
+        raise RefusedError("the installer's SHA-256 is not the bundle's")
+    (payload / "uv").chmod(0o700)
+    scratch = emptied(scratch_parent(payload) / SCRATCH)
+    list(pool.map(lambda installation: installation.install(payload, scratch), due))
+    shutil.rmtree(scratch)
+    trees = list(pool.map(lambda installation: tree_of(installation.path, {}), due))
+    unpacked = {installation.path: tree for installation, tree in zip(due, trees, strict=True)}
+    compile_sources(payload.parent, unpacked, python)
+    list(pool.map(Installation.record, due, trees))
+    os.sync()
+    for installation in due:
+        installation.finish()
+
+
+def emptied(folder: Path) -> Path:
+    """Make a folder that only root can read, without what another run may have left in it."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Look, install what is due, remove what is outdated; return the module's result."""
     arguments = module.params
+    payload = Path(arguments["root"]) / INCOMING
     installations = [Installation(unit, sha, arguments) for unit, sha in sorted(arguments["units"].items())]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         faults = dict(zip(installations, pool.map(Installation.fault, installations), strict=True))
         due = [installation for installation, fault in faults.items() if fault]
         removed = [path for installation in installations for path in installation.outdated(arguments["keep"])]
-        needs_payload = bool(due) and not arguments["payload"]
-        if not (module.check_mode or needs_payload):
-            if due:
-                list(pool.map(lambda installation: installation.install(Path(arguments["payload"])), due))
-                trees = list(pool.map(lambda installation: tree_of(installation.path, {}), due))
-                compile_sources(
-                    Path(arguments["root"]),
-                    {installation.path: tree for installation, tree in zip(due, trees, strict=True)},
-                    arguments["python"],
-                )
-                list(pool.map(Installation.record, due, trees))
-                os.sync()
-            for installation in due:
-                installation.finish()
-            for path in removed:
-                shutil.rmtree(path)
+        if not module.check_mode:
+            if due and not arguments["sent"]:
+                emptied(payload)
+            else:
+                if due:
+                    install_all(pool, due, payload, installer=arguments["installer"], python=arguments["python"])
+                for path in (*removed, *(path for path in (payload,) if path.exists())):
+                    shutil.rmtree(path)
     release_id = arguments["release_id"]
     return {
         "changed": bool(due or removed),
         "due": [installation.unit for installation in due],
+        "incoming": str(payload),
         "removed": [str(path) for path in removed],
         "diff": [
             {
@@ -308,9 +348,10 @@ def main() -> None:
             "release_id": {"type": "str", "required": True},
             "git_commit": {"type": "str", "required": True},
             "units": {"type": "dict", "required": True},
+            "installer": {"type": "str", "required": True},
             "python": {"type": "path", "required": True},
             "keep": {"type": "int", "required": True},
-            "payload": {"type": "path"},
+            "sent": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
