@@ -119,6 +119,9 @@ class Consumer(Generic[EventT]):
                 failures += 1
                 _log.warning("consumer_waits", dependency=error.dependency, reason=error.reason, failures=failures)
                 self._show(f"{error}; waiting since {failures} tries")
+                # While events wait for the database they are behind, and whoever watches must see it.
+                with suppress(Unavailable):
+                    await self._measure_lag(source)
                 await self._rest(self._outage_backoff.delay(failures))
                 continue
             if failures:
@@ -148,8 +151,11 @@ class Consumer(Generic[EventT]):
         if self._clock.monotonic() >= self._lag_at:
             self._lag_at = self._clock.monotonic() + _LAG_INTERVAL
             await self._report(source)
-            ends = await source.ends(within=_LAG_PATIENCE)
-            self._metrics.lag(sum(max(0, end - (self._stored.get(partition) or 0)) for partition, end in ends.items()))
+            await self._measure_lag(source)
+
+    async def _measure_lag(self, source: EventSource) -> None:
+        ends = await source.ends(within=_LAG_PATIENCE)
+        self._metrics.lag(sum(max(0, end - (self._stored.get(partition) or 0)) for partition, end in ends.items()))
 
     async def _consume(self, source: EventSource, partition: Partition, records: Sequence[Record]) -> None:
         pairs: list[tuple[Record, EventT]] = []

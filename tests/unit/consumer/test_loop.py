@@ -306,3 +306,14 @@ async def test_the_database_down_loses_nothing_and_is_waited_out(it: Bench) -> N
     assert it.database.applied == ["0:0:ok", "0:1:ok", "1:0:ok"]
     assert any("postgresql: refused" in status for status in it.notifier.statuses)
     assert it.notifier.feeds > 0
+
+
+async def test_lag_is_measured_while_the_database_is_away(it: Bench) -> None:
+    """A consumer that cannot apply is behind, and its figure says so before it can apply again."""
+    it.log.records = {P0: [record(P0, 0)]}
+    it.database.outages = it.log.stop_after
+
+    await it.run()
+
+    assert it.database.applied == []
+    assert it.figure("cpq_consumer_lag_records") == 10
