@@ -69,13 +69,16 @@ class Environment:
         lines: list[str] = []
         with self.start(*extra, playbooks=playbooks, root=root) as process:
             assert process.stdout is not None
-            stop = threading.Timer(RUN_SECONDS, process.kill)
+            stop = threading.Timer(RUN_SECONDS, self.kill, [process])
             stop.start()
             try:
                 for line in process.stdout:
                     lines.append(line)
                     for text in [text for text in waiting if text in line]:
                         waiting.pop(text)()
+            except BaseException:
+                self.kill(process)
+                raise
             finally:
                 stop.cancel()
         return Run(process.returncode, "".join(lines))
