@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -17,10 +18,18 @@ from app.adapters.postgres.grants import apply_grants
 from app.adapters.postgres.migrations import Migrator
 from app.adapters.postgres.pool import Connection, Pool, connection_parameters, make_pool
 from app.contracts.loader import load_database_grants
-from tests.support.services import Services, find_services
+from tests.support.released_host import find_host
+from tests.support.services import STATE, Services, find_services
 
 ROOT = Path(__file__).resolve().parents[2]
 STATEMENT_TIMEOUT = timedelta(seconds=5)
+UNITS_AT_REST = (
+    "cpq-oms-worker@starter.service",
+    "cpq-oms-worker@fulfillment.service",
+    "cpq-oms-relay.service",
+    "cpq-oms-consumer@order-projection.service",
+    "cpq-oms-reconcile.timer",
+)
 
 OpenPool = Callable[[str], Awaitable[Pool]]
 
@@ -29,6 +38,21 @@ OpenPool = Callable[[str], Awaitable[Pool]]
 def services() -> Services:
     """The services of the test inventory."""
     return find_services()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _units_at_rest(services: Services) -> Iterator[None]:
+    """The host's own units leave jobs, events and connections to the processes that tests start."""
+    if not (STATE / services.environment / "ssh_config").is_file():  # services without hosts have no units
+        yield
+        return
+    host = find_host()
+    units = shlex.join(UNITS_AT_REST)
+    host.run(f"systemctl stop {units}")
+    try:
+        yield
+    finally:
+        host.run(f"systemctl start {units}")
 
 
 @pytest.fixture(scope="session")

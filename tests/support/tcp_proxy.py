@@ -1,54 +1,93 @@
-"""A way to a service that a test can cut and mend while the service itself runs on."""
+"""A TCP proxy on a thread of its own that can lose what a server answers, and refuse connections."""
 
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import threading
+from types import TracebackType
+from typing import Self
 
 
 class TcpProxy:
-    """Forwards connections from a local port to an address; `cut` resets them all and refuses new ones."""
+    """Forwards a loopback port to a server.
+
+    Attributes:
+        is_losing_replies: what the server sends is thrown away; what the client sends still arrives.
+        is_refusing: new connections are closed at once, and those there are cut.
+        lost_bytes: how much of the server's answers was thrown away.
+    """
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._listener.settimeout(0.1)
+        self._stopped = threading.Event()
+        self._connections: set[socket.socket] = set()
+        self.is_losing_replies = False
+        self.is_refusing = False
+        self.lost_bytes = 0
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def address(self) -> str:
+        """`host:port` for the client."""
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def cut(self) -> None:
-        """Make the service unreachable."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        """Break every connection there is."""
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
         self._listener.close()
-        for each in list(self._open):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        self._open.clear()
+        self.cut()
 
-    def mend(self) -> None:
-        """Make it reachable again, on the same port."""
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+    def _accept(self) -> None:
+        while not self._stopped.is_set():
+            if self.is_refusing:
+                self.cut()
+            try:
+                client, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            if self.is_refusing:
+                client.close()
+                continue
+            threading.Thread(target=self._forward, args=(client,), daemon=True).start()
 
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(self._target)
-                self._open |= {near, far}
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+    def _forward(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client, socket.create_connection(self._target) as server:
+            client.settimeout(None)
+            self._connections |= {client, server}
+            try:
+                self._copy(client, server)
+            finally:
+                self._connections -= {client, server}
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for each in (source, sink):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-            self._open.discard(each)
+    def _copy(self, client: socket.socket, server: socket.socket) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(client, selectors.EVENT_READ, server)
+            selector.register(server, selectors.EVENT_READ, client)
+            while not self._stopped.is_set():
+                for key, _ in selector.select(timeout=0.2):
+                    source = key.fileobj
+                    assert isinstance(source, socket.socket)
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    if source is server and self.is_losing_replies:
+                        self.lost_bytes += len(data)
+                    else:
+                        key.data.sendall(data)

@@ -242,25 +242,25 @@ def test_diagnostics_name_what_is_lost_while_the_service_stays_ready(start_api: 
 def test_without_its_database_the_service_is_not_ready_and_recovers_by_itself(
     start_api: StartApi, services: Services, issuer: Issuer, tenant_id: str
 ) -> None:
-    way = TcpProxy(services.address("postgresql"))
-    api = start_api(DB_URL=f"postgresql://cpq_api@127.0.0.1:{way.port}/cpq", DB_STATEMENT_TIMEOUT="PT1S")
-    assert api.wait_for("READY=1"), api.log.read_text()
-    headers = {"Authorization": f"Bearer {issuer.token(tenant_id)}"}
+    with TcpProxy(services.address("postgresql")) as way:
+        api = start_api(DB_URL=f"postgresql://cpq_api@{way.address}/cpq", DB_STATEMENT_TIMEOUT="PT1S")
+        assert api.wait_for("READY=1"), api.log.read_text()
+        headers = {"Authorization": f"Bearer {issuer.token(tenant_id)}"}
 
-    def status(path: str) -> int:
-        return httpx.get(f"{api.http}{path}", headers=headers, timeout=PATIENCE_S).status_code
+        def status(path: str) -> int:
+            return httpx.get(f"{api.http}{path}", headers=headers, timeout=PATIENCE_S).status_code
 
-    def becomes_ready() -> bool:
-        return any(status("/health/ready") == 200 or threading.Event().wait(0.5) for _ in range(60))
+        def becomes_ready() -> bool:
+            return any(status("/health/ready") == 200 or threading.Event().wait(0.5) for _ in range(60))
 
-    assert (status("/health/ready"), status("/v1/catalog/offerings")) == (200, 409)
-    way.cut()
-    assert (status("/health/ready"), status("/v1/catalog/offerings")) == (503, 503)
-    assert status("/health/live") == 200
-    way.mend()
-    assert becomes_ready()
-    assert status("/v1/catalog/offerings") == 409  # the tenant has no catalog, and the database says so again
-    way.cut()
+        assert (status("/health/ready"), status("/v1/catalog/offerings")) == (200, 409)
+        way.is_refusing = True
+        way.cut()
+        assert (status("/health/ready"), status("/v1/catalog/offerings")) == (503, 503)
+        assert status("/health/live") == 200
+        way.is_refusing = False
+        assert becomes_ready()
+        assert status("/v1/catalog/offerings") == 409  # the tenant has no catalog, and the database says so again
 
 
 @pytest.mark.usefixtures("catalog")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from app.contracts.loader import load_job_types
 from app.domain.values import OrderId
 from tests.integration.conftest import OpenPool
 from tests.support.orders import PROCESS_ID, place_order, publish_catalog
-from tests.support.services import HOST, STATE, Services
+from tests.support.services import Services
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.unit_process import UnitProcess, free_port
 from tests.support.waiting import eventually
@@ -34,22 +33,6 @@ _DEPLOYED = """
         compatible_worker_release, git_commit, release_id
     ) VALUES (%s, 'tests', 1, 1, %s, 1, 'tests', 'tests', 'tests') ON CONFLICT DO NOTHING
 """
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _units_at_rest(services: Services) -> Iterator[None]:
-    """The host's own workers take no jobs while these tests run theirs."""
-    config = STATE / services.environment / "ssh_config"
-    if not config.is_file():  # services without hosts have no units
-        yield
-        return
-    remote = ["ssh", "-F", str(config), HOST, "systemctl"]
-    units = ["cpq-oms-worker@starter.service", "cpq-oms-worker@fulfillment.service"]
-    subprocess.run([*remote, "stop", *units], check=True, timeout=120)
-    try:
-        yield
-    finally:
-        subprocess.run([*remote, "start", *units], check=True, timeout=120)
 
 
 class Simulator:
