@@ -207,7 +207,9 @@ def an_incident(environment: Environment) -> Iterator[dict[str, Callable[[], obj
 @contextmanager
 def a_waiting_session(environment: Environment) -> Iterator[dict[str, Callable[[], object]]]:
     lock = "SELECT pg_advisory_xact_lock(770077)"
-    with environment.held(lock), environment.session(f"{lock};"):
+    # The one that waits ends last: it cannot end before it has the lock.
+    with ExitStack() as waiting, environment.held(lock):
+        waiting.enter_context(environment.session(f"{lock};"))
         yield {}
 
 
