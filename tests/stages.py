@@ -24,7 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 ENVIRONMENT = "ci"
-INVENTORY = "tests/support/inventories/ci"
+# No stage may hang for ever: an order of magnitude over the budget of the longest.
+LONGEST_SECONDS = 2400
 
 
 @dataclass
@@ -58,7 +59,13 @@ def run_command(name: str, command: Sequence[str]) -> bool:
     started = time.monotonic()
     print(f"  -> {name}: {' '.join(command)}", flush=True)
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
-    code = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+    try:
+        code = subprocess.run(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=LONGEST_SECONDS
+        ).returncode
+    except subprocess.TimeoutExpired:
+        print(f"  {name} was ended after {LONGEST_SECONDS} s", flush=True)
+        code = -1
     print(
         f"  <- {name}: {'ok' if code == 0 else f'FAILED (exit {code})'} in {time.monotonic() - started:.1f} s",
         flush=True,
