@@ -18,7 +18,7 @@ Fault = Callable[[Environment], AbstractContextManager[None]]
 SLOW_TENANT = """
     CREATE OR REPLACE FUNCTION cpq.current_tenant() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
     BEGIN
-        PERFORM pg_sleep(0.3);
+        PERFORM pg_sleep(0.08);
         RETURN current_setting('cpq.tenant_id');
     END $$
 """
