@@ -1,0 +1,111 @@
+"""The folder tree is the command tree, and every command answers in the same form."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from app.entrypoints.admin import dispatch
+from app.entrypoints.admin.__main__ import main
+from app.entrypoints.admin.outcome import Outcome, applied, failed, judged, planned, show
+from app.entrypoints.admin.wiring import Session
+
+COMMANDS = Path(dispatch.__file__).parent / "commands"
+
+
+def test_the_commands_are_the_files() -> None:
+    assert ("db", "grants", "apply") in dispatch.command_words()
+    assert len(dispatch.command_words()) == len([path for path in COMMANDS.rglob("*.py") if path.name != "__init__.py"])
+
+
+@pytest.mark.parametrize("words", dispatch.command_words(), ids=" ".join)
+def test_every_command_shows_its_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        dispatch.run([*words, "--help"], Session({}, "tests"))
+
+    assert end.value.code == 0
+    assert "Usage: cpq-oms-admin" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("capsys")
+def test_wrong_usage_exits_with_2() -> None:
+    with pytest.raises(SystemExit) as end:
+        dispatch.run(["levitate"], Session({}, "tests"))
+
+    assert end.value.code == 2
+
+
+def test_missing_settings_are_named_all_at_once_and_exit_with_78() -> None:
+    outcome = dispatch.run(["migrate", "plan"], Session({"APP_ENV": "tests"}, "tests"))
+
+    assert outcome.exit_code == 78
+    assert any(problem.startswith("DB_URL: ") for problem in outcome.problems)
+    assert any(problem.startswith("KAFKA_USERNAME: ") for problem in outcome.problems)
+
+
+@pytest.mark.usefixtures("capsys")
+def test_a_repair_without_a_reason_is_wrong_usage() -> None:
+    with pytest.raises(SystemExit) as end:
+        dispatch.run(["repair", "outbox", "requeue", "01a20513-1ff3-766d-95e3-77b0c7ccb3df"], Session({}, "tests"))
+
+    assert end.value.code == 2
+
+
+def test_a_reason_that_says_nothing_is_refused_before_anything_is_opened() -> None:
+    words = ["repair", "outbox", "requeue", "01a20513-1ff3-766d-95e3-77b0c7ccb3df", "--reason", "why not"]
+
+    outcome = dispatch.run(words, Session({}, "tests"))
+
+    assert outcome.exit_code == 1
+    assert "a reason of at least 10 characters" in outcome.problems[0]
+
+
+def test_the_bundle_alone_is_judged_without_settings() -> None:
+    outcome = dispatch.run(["bpmn", "check", "--bundle-only"], Session({}, "tests"))
+
+    assert outcome.exit_code == 0
+    assert outcome.data["processes"] == ["order-fulfillment-v1"]
+
+
+def test_a_batch_stops_at_the_first_failure() -> None:
+    items = [
+        {"arguments": ["bpmn", "check", "--bundle-only"]},
+        {"arguments": ["migrate", "plan"]},
+        {"arguments": ["bpmn", "check", "--bundle-only"]},
+    ]
+
+    outcome = dispatch.run(["batch"], Session({}, "tests", items))
+
+    assert [result["exit_code"] for result in outcome.data["results"]] == [0, 78]
+    assert outcome.exit_code == 1
+
+
+def test_json_may_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bpmn", "--json", "check", "--operator", "ana", "--bundle-only"]) == 0
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [(planned([]), 0), (planned(["x"]), 3), (applied([]), 0), (applied(["x"]), 0), (failed(["x"]), 1), (judged([]), 0)],
+)
+def test_exit_codes_tell_success_difference_and_failure(outcome: Outcome, code: int) -> None:
+    assert outcome.exit_code == code
+
+
+def test_only_an_apply_that_did_something_has_changed() -> None:
+    assert applied(["x"]).changed
+    assert not applied([]).changed
+    assert not planned(["x"]).changed
+
+
+def test_problems_go_to_standard_error() -> None:
+    output, errors = io.StringIO(), io.StringIO()
+
+    show(failed(["the reason"]), as_json=False, output=output, errors=errors)
+
+    assert output.getvalue() == ""
+    assert errors.getvalue() == "the reason\n"

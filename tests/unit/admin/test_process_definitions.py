@@ -1,0 +1,64 @@
+"""BPMN files and their registry agree, and each job type has somebody who serves it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.adapters.zeebe.process_definitions import ProcessFilesError, read_definitions, unserved
+
+BPMN = Path(__file__).resolve().parents[3] / "bpmn"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for path in BPMN.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def test_a_definition_has_its_job_types_and_a_hash_of_its_content(folder: Path) -> None:
+    [definition] = read_definitions(folder)
+
+    assert definition.process_id == "order-fulfillment-v1"
+    assert definition.job_types == ("reserve-inventory", "provision-service", "activate-billing", "complete-order")
+    path = folder / "order-fulfillment-v1.bpmn"
+    path.write_text(path.read_text() + "\n")
+    assert read_definitions(folder)[0].content_sha256 != definition.content_sha256
+
+
+def test_what_nobody_serves_is_named_with_its_file(folder: Path) -> None:
+    served = ["reserve-inventory", "activate-billing", "complete-order"]
+
+    assert unserved(read_definitions(folder), served) == [
+        "job type provision-service of order-fulfillment-v1.bpmn is served by no worker"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('type="provision-service"', 'type="levitate"', "its job types and those of registry.yml differ in levitate"),
+        ('<bpmn:process id="order-fulfillment-v1"', '<bpmn:process id="other"', "its process is other"),
+        ('isExecutable="true"', 'isExecutable="false"', "expected one executable process, found 0"),
+        ("</bpmn:definitions>", "", "no element found"),
+    ],
+)
+def test_a_spoilt_file_is_refused_by_its_name(folder: Path, old: str, new: str, problem: str) -> None:
+    path = folder / "order-fulfillment-v1.bpmn"
+    path.write_text(path.read_text().replace(old, new))
+
+    with pytest.raises(ProcessFilesError) as refused:
+        read_definitions(folder)
+
+    assert any(text.startswith("order-fulfillment-v1.bpmn: ") and problem in text for text in refused.value.problems)
+
+
+def test_a_file_that_nobody_registered_is_refused(folder: Path) -> None:
+    shutil.copy(folder / "order-fulfillment-v1.bpmn", folder / "order-stray-v1.bpmn")
+
+    with pytest.raises(ProcessFilesError, match=r"order-stray-v1.bpmn: not in registry.yml"):
+        read_definitions(folder)
