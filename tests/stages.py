@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ BIN = Path(sys.executable).parent
 ENVIRONMENT = "ci"
 # No stage may hang for ever: an order of magnitude over the budget of the longest.
 LONGEST_SECONDS = 2400
+KILLS = 2
 
 
 @dataclass
@@ -116,9 +119,52 @@ def lint() -> Result:
     )
 
 
+def kill_release(seconds: float) -> None:
+    """Start the release and kill it with all its children after some seconds, as a power cut of the terminal would."""
+    print(f"  -> make release ENV={ENVIRONMENT}, killed after {seconds:.1f} s", flush=True)
+    release = subprocess.Popen(
+        ["make", "release", f"ENV={ENVIRONMENT}"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        release.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(release.pid, signal.SIGKILL)
+        release.wait()
+
+
 def environment_up() -> Result:
-    """The environment of the tests comes up and is released exactly as the README says, under its own name."""
-    return commands({"make release ENV=ci": ["make", "release", f"ENV={ENVIRONMENT}"]})
+    """The environment of the tests is released exactly as the README says, under its own name, and survives kills.
+
+    The first runs are killed at seeded random points. What the last one leaves is held to its declaration by all that
+    follows, first of all by a run with nothing to do: a trace of a kill would show as a change there.
+    """
+    seed = int(os.environ.get("CPQ_TEST_SEED", "56"))
+    points = random.Random(seed)
+    print(f"  seed {seed} (CPQ_TEST_SEED)", flush=True)
+    for _ in range(KILLS):
+        kill_release(points.uniform(5, 85))
+    resumed = commands({"make release resumes": ["make", "release", f"ENV={ENVIRONMENT}"]})
+    repeat = subprocess.run(
+        ["make", "release", f"ENV={ENVIRONMENT}"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST_SECONDS,
+    )
+    changed = re.findall(r"^ *changed .*", repeat.stdout, re.MULTILINE)
+    is_unchanged = repeat.returncode == 0 and not changed
+    if not is_unchanged:
+        print("\n".join(changed) or repeat.stdout[-4000:], flush=True)
+    print(f"  repeat: {'nothing changed' if is_unchanged else 'FAILED'}", flush=True)
+    resumed.add("a repeat of make release finds nothing to change", ok=is_unchanged)
+    return resumed
 
 
 def environment_down() -> Result:
