@@ -121,8 +121,13 @@ def test_the_window_stops_the_release_by_name_and_timers_run_again(environment: 
     """An instance that shows no figures any more is what the window is for."""
     stopped: list[bool] = []
     environment.make_pending()
-    with environment.cut(9130):
-        run = environment.release(at={BASELINE_TAKEN: lambda: stopped.append(not environment.timer_runs())})
+    with ExitStack() as stack:
+
+        def silence() -> None:
+            stopped.append(not environment.timer_runs())
+            stack.enter_context(environment.cut(9130))
+
+        run = environment.release(at={BASELINE_TAKEN: silence})
 
     assert run.stopped_by("window"), run.output
     assert "consumer@order-projection on" in run.output

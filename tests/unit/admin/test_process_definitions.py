@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.zeebe.process_definitions import ProcessFilesError, read_definitions, unserved
+from app.adapters.zeebe.process_definitions import ProcessFilesError, is_older, read_definitions, unserved
 
 BPMN = Path(__file__).resolve().parents[3] / "bpmn"
 
@@ -62,3 +62,18 @@ def test_a_file_that_nobody_registered_is_refused(folder: Path) -> None:
 
     with pytest.raises(ProcessFilesError, match=r"order-stray-v1.bpmn: not in registry.yml"):
         read_definitions(folder)
+
+
+@pytest.mark.parametrize(
+    ("release_id", "older"),
+    [
+        ("cpq-oms-2026.11.21-500", True),
+        ("cpq-oms-2026.11.22-009", True),
+        ("cpq-oms-2026.11.22-010", False),
+        ("cpq-oms-2026.11.22-1000", False),
+        ("cpq-oms-2026.11.22-009-d02ee7c15", True),
+        ("unreleased", False),
+    ],
+)
+def test_releases_are_compared_by_date_and_number(release_id: str, older: bool) -> None:
+    assert is_older(release_id, "cpq-oms-2026.11.22-010") is older

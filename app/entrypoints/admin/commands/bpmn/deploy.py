@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from app.adapters.postgres.process_deployments import LiveWorker, ProcessDeployment, ProcessDeployments
-from app.adapters.zeebe.process_definitions import ProcessDefinition, read_definitions
+from app.adapters.zeebe.process_definitions import ProcessDefinition, is_older, read_definitions
 from app.application.operations import OperationError
 from app.entrypoints.admin.outcome import Outcome, applied
 from app.entrypoints.admin.wiring import Session
@@ -21,8 +21,8 @@ class ProcessUnservedError(OperationError):
 def command(context: typer.Context) -> Outcome:
     """Deploy processes whose content the engine was never given.
 
-    Judged against live workers only: each job type needs one that knows the process's variable schema.
-    Nothing is deployed when one is missing.
+    Judged against live workers only: each job type needs one that knows the process's variable schema, and none of a
+    release too old for the process may be left. Nothing is deployed otherwise.
     """
     session: Session = context.obj
     return asyncio.run(_deploy(session))
@@ -76,4 +76,11 @@ def _unserved_alive(definitions: Sequence[ProcessDefinition], workers: Sequence[
                     f"{definition.variables_schema_version}; live workers know "
                     f"{max(worker.variables_schema_version for worker in serving)}"
                 )
+            else:
+                problems += [
+                    f"job type {job_type} of {definition.file.name} is served by {worker.instance_id} of "
+                    f"{worker.release_id}, older than {definition.oldest_compatible_worker}"
+                    for worker in serving
+                    if is_older(worker.release_id, definition.oldest_compatible_worker)
+                ]
     return problems

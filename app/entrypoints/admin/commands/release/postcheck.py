@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from app.adapters.postgres.release_journal import ReleaseJournal
+from app.adapters.postgres.release_journal import ReleaseJournal, StepState
+from app.application.release_checks import failures
 from app.entrypoints.admin import measuring
 from app.entrypoints.admin.outcome import Outcome, failed, judged
 from app.entrypoints.admin.wiring import Session
@@ -28,8 +30,11 @@ async def _postcheck(session: Session, holder: str) -> Outcome:
     given = measuring.surroundings(session)
     async with session.database() as connection:
         journal = ReleaseJournal(connection)
-        steps = await journal.steps(await journal.held_by(holder))
-    kept = next((step["evidence"] for step in steps if step["step"] == "baseline"), None)
-    if kept is None:
-        return failed(["no baseline in the journal: cpq-oms-admin release baseline comes before the smoke test"])
-    return judged(await measuring.postchecks(session, given, measuring.stored_baseline(kept)))
+        run_id = await journal.held_by(holder)
+        kept = next((step["evidence"] for step in await journal.steps(run_id) if step["step"] == "baseline"), None)
+        if kept is None:
+            return failed(["no baseline in the journal: cpq-oms-admin release baseline comes before the smoke test"])
+        checks = await measuring.postchecks(session, given, measuring.stored_baseline(kept))
+        state: StepState = "failed" if failures(checks) else "succeeded"
+        await journal.step(run_id, "post-checks", state, {"checks": [asdict(check) for check in checks]})
+    return judged(checks)
