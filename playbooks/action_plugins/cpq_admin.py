@@ -51,8 +51,10 @@ class ActionModule(ActionBase):
         entries = [_Entry(entry) for entry in options.get("commands", ())]
         chosen = [words for entry in entries if (words := entry.chosen(check_mode=self._task.check_mode))]
         left_out = [shlex.join(entry.words) for entry in entries if not entry.chosen(check_mode=self._task.check_mode)]
+        if left_out:
+            Display().display(f"    would run: {'; '.join(left_out)}")
         if not chosen:
-            return {"changed": False, "msg": f"would run: {'; '.join(left_out)}" if left_out else "", "results": []}
+            return {"changed": False, "results": []}
         items = [
             {"arguments": [*words], "input": entry.input}
             for entry in entries
@@ -63,15 +65,10 @@ class ActionModule(ActionBase):
         if code == EXIT_NOT_FOUND:
             pending = "; ".join(shlex.join(words) for words in chosen)
             if self._task.check_mode:
-                message = f"would run, once cpq-oms-admin is installed here: {pending}"
-                return {
-                    "changed": any(entry.changes for entry in entries),
-                    "msg": message,
-                    "results": [],
-                    "absent": True,
-                }
+                Display().display(f"    would run, once cpq-oms-admin is installed here: {pending}")
+                return {"changed": any(entry.changes for entry in entries), "results": [], "absent": True}
             raise AnsibleActionFail(f"cpq-oms-admin is not installed here, needed for: {pending}")
-        return self._result(output, errors, entries, left_out)
+        return self._result(output, errors, entries)
 
     def _execute(self, document: str, options: list[str], *, here: bool) -> tuple[int, str, str]:
         words = ["--json", "--operator", operator(), "batch", *options]
@@ -82,7 +79,7 @@ class ActionModule(ActionBase):
         answer = self._low_level_execute_command(shlex.join([WRAPPER, *words]), in_data=document.encode())
         return answer["rc"], answer["stdout"], answer["stderr"]
 
-    def _result(self, output: str, errors: str, entries: list[_Entry], left_out: list[str]) -> dict[str, Any]:
+    def _result(self, output: str, errors: str, entries: list[_Entry]) -> dict[str, Any]:
         try:
             document = json.loads(output)
             results = document["data"]["results"]
@@ -104,9 +101,7 @@ class ActionModule(ActionBase):
             "diff": [{"prepared": "\n".join(changes)}] if changes else [],
         }
         if outdated:
-            result["msg"] = f"planned by release {installed}; {expected} is not installed yet and may plan more"
-        elif left_out:
-            result["msg"] = f"would run: {'; '.join(left_out)}"
+            Display().display(f"    planned by release {installed}; {expected} is not installed yet and may plan more")
         if document["problems"]:
             # In check mode a plan may stand on a change that was not made.
             result["failed"] = True

@@ -40,58 +40,68 @@ class Grant:
 
 @dataclass(frozen=True)
 class GrantsPlan:
-    """What differs from the contract."""
+    """What differs from the contract.
+
+    Attributes:
+        missing, undeclared: privileges to give and to take.
+        awaited: what the contract names and the database does not have; migrations that are still to come may bring it.
+    """
 
     missing: tuple[Grant, ...]
     undeclared: tuple[Grant, ...]
-    before_schema: bool = False
+    awaited: tuple[str, ...] = ()
 
     @property
     def changes(self) -> list[str]:
         """One line per difference."""
-        if self.before_schema:
-            return ["grant everything, after the first migrations"]
-        return [f"grant {grant}" for grant in self.missing] + [f"revoke {grant}" for grant in self.undeclared]
+        return [
+            *(f"grant {grant}" for grant in self.missing),
+            *(f"revoke {grant}" for grant in self.undeclared),
+            *(f"grant what is declared on {name}, once migrations have made it" for name in self.awaited),
+        ]
 
 
 async def plan_grants(connection: Connection, declared: Mapping[str, RoleGrants]) -> GrantsPlan:
     """Compare without changing.
 
     Raises:
-        GrantsRefusedError: the contract does not fit the database.
+        GrantsRefusedError: the contract names a role that the server does not have.
     """
     if (await _rows(connection, "schema"))[0]["missing"]:
-        return GrantsPlan((), (), before_schema=True)
+        return GrantsPlan((), (), ("schema cpq",))
     tables, functions, roles = [
         {row["name"] for row in await _rows(connection, block)} for block in ("tables", "functions", "roles")
     ]
-    problems = [f"role {role} does not exist" for role in declared if role not in roles]
+    absent_roles = [f"role {role} does not exist" for role in declared if role not in roles]
+    if absent_roles:
+        raise GrantsRefusedError(*absent_roles)
     wanted: set[Grant] = set()
     for role, grants in declared.items():
         wanted.add(Grant(role, "schema", "cpq", "USAGE"))
         for pattern, privileges in grants.tables.items():
             # yoyo's own tables are the owner's alone: `*` does not cover them.
             names = sorted(name for name in tables if "yoyo" not in name) if pattern == "*" else [pattern]
-            problems += [f"{role}: table {name} does not exist" for name in names if name not in tables]
             wanted |= {Grant(role, "table", name, privilege) for name in names for privilege in privileges}
-        problems += [f"{role}: function {name} does not exist" for name in grants.functions if name not in functions]
         wanted |= {Grant(role, "function", name, "EXECUTE") for name in grants.functions}
-    if problems:
-        raise GrantsRefusedError(*problems)
+    there = {("schema", "cpq"), *(("table", name) for name in tables), *(("function", name) for name in functions)}
+    awaited = {f"{grant.kind} {grant.name}" for grant in wanted if (grant.kind, grant.name) not in there}
+    grantable = {grant for grant in wanted if (grant.kind, grant.name) in there}
     present = {Grant(**row) for row in await _rows(connection, "present")}
-    return GrantsPlan(tuple(sorted(wanted - present)), tuple(sorted(present - wanted)))
+    return GrantsPlan(tuple(sorted(grantable - present)), tuple(sorted(present - grantable)), tuple(sorted(awaited)))
 
 
 async def apply_grants(connection: Connection, declared: Mapping[str, RoleGrants]) -> GrantsPlan:
     """Give what is missing, take what is undeclared, all or nothing.
 
     Raises:
-        GrantsRefusedError: the contract does not fit the database; nothing was changed.
+        GrantsRefusedError: the contract names what the database does not have; nothing was changed.
     """
     async with connection.transaction():
         plan = await plan_grants(connection, declared)
-        if plan.before_schema:
-            raise GrantsRefusedError("there is no schema yet: cpq-oms-admin migrate expand comes first")
+        if plan.awaited:
+            raise GrantsRefusedError(
+                *(f"{name} does not exist: cpq-oms-admin migrate expand comes first" for name in plan.awaited)
+            )
         for grant in plan.undeclared:
             await connection.execute(_statement("REVOKE {} ON {} FROM {}", grant))
         for grant in plan.missing:

@@ -17,7 +17,8 @@ class ActionModule(ActionBase):
         """Run the module of the same name."""
         super().run(tmp, task_vars)
         if self._task.check_mode:
-            return {"changed": False, "steps": [], "msg": "would take an order through the stack"}
+            Display().display("    would take an order through the stack, or read the newest one")
+            return {"changed": False, "steps": []}
         result: dict[str, Any] = self._execute_module(module_args=self._task.args, task_vars=task_vars)
         steps = result.get("steps", [])
         width = max((len(step["step"]) for step in steps), default=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.adapters.postgres.grants import GrantsPlan, apply_grants, plan_grants
+from app.adapters.postgres.grants import GrantsPlan, GrantsRefusedError, apply_grants, plan_grants
 from app.adapters.postgres.migrations import (
     MigrationBusyError,
     MigrationFailedError,
@@ -216,4 +216,24 @@ def test_grants_before_the_first_migration_wait_for_it(url: str, password: str) 
         async with open_session(url, password, "tests/grants", timedelta(seconds=10)) as connection:
             return await plan_grants(connection, load_database_grants())
 
-    assert asyncio.run(plan()).changes == ["grant everything, after the first migrations"]
+    assert asyncio.run(plan()).changes == ["grant what is declared on schema cpq, once migrations have made it"]
+
+
+def test_grants_on_a_table_of_a_pending_migration_are_planned_and_not_yet_applied(
+    migrator: Migrator, url: str, password: str
+) -> None:
+    """A release plans before it migrates: the new contract meets the old schema."""
+    migrator.expand("release-1")
+    declared = dict(load_database_grants())
+    api = declared["cpq_api"]
+    declared["cpq_api"] = api.model_copy(update={"tables": {**api.tables, "price_list": ("SELECT",)}})
+
+    async def plan_and_apply() -> GrantsPlan:
+        async with open_session(url, password, "tests/grants", timedelta(seconds=10)) as connection:
+            with pytest.raises(GrantsRefusedError, match="table price_list does not exist"):
+                await apply_grants(connection, declared)
+            return await plan_grants(connection, declared)
+
+    plan = asyncio.run(plan_and_apply())
+
+    assert "grant what is declared on table price_list, once migrations have made it" in plan.changes
