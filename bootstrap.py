@@ -390,7 +390,7 @@ def install_venv(cache: Path) -> None:
         unfinished = VENV / "cpq-oms.unfinished"
         if unfinished.exists() or not (VENV / "bin/python").exists():
             # Half of an installation cannot be told from a whole one, so it is made anew.
-            shutil.rmtree(VENV, ignore_errors=True)
+            _remove(VENV)
             VENV.mkdir()
             unfinished.touch()
             run([sys.executable, "-m", "venv", str(VENV)])
@@ -418,6 +418,16 @@ def install_venv(cache: Path) -> None:
         temporary.write_text(venv_stamp())
         temporary.rename(VENV / "cpq-oms.stamp")
         unfinished.unlink()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which orphans of a killed run may still write for a moment: they are on their way out."""
+    for _ in range(120):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.25)
+    raise SetUpError(f"{folder} cannot be removed: another process writes into it; end that process and run this again")
 
 
 def _locked_block(package: str) -> str:
