@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 ENVIRONMENT = "ci"
-# No stage may hang for ever: an order of magnitude over the budget of the longest.
+# No stage may hang for ever: three times the budget of the longest.
 LONGEST_SECONDS = 2400
 KILLS = 2
 
