@@ -44,7 +44,7 @@ PRINCIPAL = "cpq-oms-worker"
 
 @dataclass(frozen=True, slots=True)
 class StepJob:
-    """One delivery of a job by the workflow engine, with the process's variables."""
+    """One delivery of a job by the workflow engine, with the process's variables; version 1 of them has no process id."""
 
     step: str
     order_id: OrderId
@@ -53,6 +53,7 @@ class StepJob:
     process_instance_key: int
     job_key: int
     retries: int
+    process_id: str | None = None
 
     @property
     def actor(self) -> Actor:
@@ -262,6 +263,11 @@ class Fulfillment:
             return StepFallout("unknown-order", f"tenant {job.tenant_id} has no order {job.order_id} with this step")
         order, reference, task = held.order, held.reference, held.task
         now = self._clock.now()
+        if job.process_id not in {None, reference.process_id}:
+            detail = (
+                f"instance {job.process_instance_key} is of {job.process_id}, the order's is {reference.process_id}"
+            )
+            return await self._open_case(uow, job, "foreign-process-version", detail)
         if not reference.belongs_to(job.process_instance_key):
             detail = f"instance {job.process_instance_key} is not {reference.process_instance_key}"
             return await self._open_case(uow, job, "foreign-process-instance", detail)

@@ -23,6 +23,8 @@ from app.application.ports import (
     UnitOfWorkFactory,
     WorkflowEngine,
 )
+from app.contracts import process_variables
+from app.contracts.process_variables import VariablesError
 from app.domain.fulfillment import WorkflowReference, order_hash
 from app.messaging.retry import Backoff
 from app.runtime.clock import Clock
@@ -149,19 +151,20 @@ class WorkflowStarter:
                 reference.process_id,
                 correlation_key=str(reference.order_id),
                 message_id=reference.message_id,
-                variables={
-                    "orderId": str(reference.order_id),
-                    "tenantId": reference.tenant_id,
-                    "orderHash": order_hash(order),
-                    "schemaVersion": reference.variables_schema_version,
-                },
+                variables=process_variables.write(
+                    reference.variables_schema_version,
+                    orderId=str(reference.order_id),
+                    tenantId=reference.tenant_id,
+                    orderHash=order_hash(order),
+                    processId=reference.process_id,
+                ),
             )
         except EngineUnavailable as error:
             self._is_engine_away = True
             delay = timedelta(seconds=self._backoff.delay(reference.start_attempts))
             await self._postpone(reference, delay, str(error))
             return StartPass(1, engine_problem=str(error))
-        except EngineRefused as error:
+        except (EngineRefused, VariablesError) as error:
             await self._postpone(reference, _REFUSED_DELAY, str(error))
             return StartPass(1)
         self._is_engine_away = False

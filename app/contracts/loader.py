@@ -87,15 +87,50 @@ class JobGroup(_Contract):
 
 
 class JobTypes(_Contract):
-    """All job types and the worker groups that serve them."""
+    """All job types, the worker groups that serve them, and the versions of process variables that workers understand."""
 
-    variables_schema_version: Annotated[int, Field(ge=1)]
+    variables_schema_versions: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     job_types: Mapping[Name, JobType]
     groups: Mapping[Name, JobGroup]
 
     def of_group(self, group: str) -> Mapping[str, JobType]:
         """Return the job types that workers of `group` serve; none for the starter."""
         return {name: job_type for name, job_type in self.job_types.items() if job_type.group == group}
+
+
+ProcessId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*-v[1-9][0-9]*$")]
+RouteCondition = Literal["tenant", "order-type", "product-line", "catalog-version", "flag"]
+
+
+class ProcessVersion(_Contract):
+    """One version of a business process: its BPMN, the job types it emits, and what a worker must know to meet it."""
+
+    file: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*\.bpmn$")]
+    start_message: Text
+    job_types: Annotated[tuple[Name, ...], Field(min_length=1)]
+    variables_schema: Annotated[str, Field(pattern=r"^[a-z-]+\.v[0-9]+\.schema\.json$")]
+    variables_schema_version: Annotated[int, Field(ge=1)]
+    oldest_compatible_worker: Text
+
+
+class BusinessProcess(_Contract):
+    """What a route of a business process may ask for, and the version for cases that no route matches."""
+
+    by: tuple[RouteCondition, ...]
+    default: ProcessId | None = None
+
+
+class Processes(_Contract):
+    """All process versions and how they are routed to."""
+
+    routing: Mapping[Name, BusinessProcess]
+    route_flags: tuple[Name, ...]
+    processes: Mapping[ProcessId, ProcessVersion]
+
+
+def business_process(process_id: str) -> str:
+    """The business process of a process id: the id without its version."""
+    return process_id.rpartition("-v")[0]
 
 
 class AlertThresholds(_Contract):
@@ -174,6 +209,7 @@ class Contracts:
     topics: Mapping[str, Topic]
     redis: RedisKeys
     flags: Mapping[str, FeatureFlag]
+    processes: Processes
 
 
 def load_units(directory: Path = DIRECTORY) -> Mapping[str, Unit]:
@@ -184,6 +220,11 @@ def load_units(directory: Path = DIRECTORY) -> Mapping[str, Unit]:
 def load_job_types(directory: Path = DIRECTORY) -> JobTypes:
     """Read job_types.yml; raises ContractError."""
     return _read(directory / "job_types.yml", JobTypes)
+
+
+def load_processes(directory: Path = DIRECTORY) -> Processes:
+    """Read processes.yml; raises ContractError."""
+    return _read(directory / "processes.yml", Processes)
 
 
 def load_topics(directory: Path = DIRECTORY) -> Mapping[str, Topic]:
@@ -226,9 +267,10 @@ def load(directory: Path = DIRECTORY) -> Contracts:
     topics = _collect(problems, load_topics, directory)
     redis = _collect(problems, load_redis_keys, directory)
     flags = _collect(problems, load_feature_flags, directory)
-    if units is None or job_types is None or topics is None or redis is None or flags is None:
+    processes = _collect(problems, load_processes, directory)
+    if units is None or job_types is None or topics is None or redis is None or flags is None or processes is None:
         raise ContractError(problems)
-    contracts = Contracts(units, job_types, topics, redis, flags)
+    contracts = Contracts(units, job_types, topics, redis, flags, processes)
     problems += _disagreements(contracts, directory)
     if problems:
         raise ContractError(problems)
@@ -253,6 +295,7 @@ def _disagreements(contracts: Contracts, directory: Path) -> list[str]:
         *_unit_problems(contracts),
         *_job_problems(contracts),
         *_topic_problems(contracts, directory),
+        *_process_problems(contracts, directory),
     ]
 
 
@@ -302,6 +345,24 @@ def _topic_problems(contracts: Contracts, directory: Path) -> Iterable[str]:
         for producer in topic.producers:
             if producer not in users:
                 yield f"{file}: producers: {producer!r} is no unit's kafka_user"
+
+
+def _process_problems(contracts: Contracts, directory: Path) -> Iterable[str]:
+    declared = contracts.processes
+    for flag in declared.route_flags:
+        if flag not in contracts.flags:
+            yield f"processes.yml: route_flags: {flag!r} is not in feature_flags.yml"
+    for name, routing in declared.routing.items():
+        if routing.default is not None and routing.default not in declared.processes:
+            yield f"processes.yml: routing.{name}.default: {routing.default!r} is not among processes"
+    for process_id, process in declared.processes.items():
+        where = f"processes.yml: processes.{process_id}"
+        if business_process(process_id) not in declared.routing:
+            yield f"{where}: {business_process(process_id)!r} is not in routing"
+        if process.file != f"{process_id}.bpmn":
+            yield f"{where}.file: is {process.file!r}, the process id says {process_id}.bpmn"
+        if not (directory / "variables" / process.variables_schema).is_file():
+            yield f"{where}.variables_schema: variables/{process.variables_schema} does not exist"
 
 
 def _instances(contracts: Contracts, unit: str) -> set[str]:

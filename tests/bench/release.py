@@ -59,7 +59,9 @@ def main() -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="make bench-release", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each measurement; the median counts")
-    parser.add_argument("--cold", action="store_true", help="measure from empty caches too (moves them aside and back, once)")
+    parser.add_argument(
+        "--cold", action="store_true", help="measure from empty caches too (moves them aside and back, once)"
+    )
     arguments = parser.parse_args()
     rows: list[tuple[str, float, list[float]]] = []
     if arguments.cold:

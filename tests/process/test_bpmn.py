@@ -9,10 +9,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-import yaml
 
 from app.adapters.zeebe.process_definitions import read_definitions
-from app.contracts.loader import load_job_types, load_units
+from app.contracts.loader import load_job_types, load_processes, load_units
+from app.contracts.process_variables import VERSIONS, names
 from app.entrypoints.worker.job_handler import ORDER_REFUSED, VARIABLE_NAMES
 from app.entrypoints.worker.jobs import activate_billing, provision_service, reserve_inventory
 from app.entrypoints.worker.registry import JOBS
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BPMN = ROOT / "bpmn"
 VARIABLES = ROOT / "app" / "contracts" / "variables"
 FILES = sorted(BPMN.glob("*.bpmn"))
-REGISTRY = yaml.safe_load((BPMN / "registry.yml").read_text())["processes"]
+DECLARED = load_processes()
 
 _MODEL = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
 _ZEEBE = "{http://camunda.org/schema/zeebe/1.0}"
@@ -97,8 +97,8 @@ def id_problems(process: Process) -> list[str]:
 processes = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
-def test_registry_and_files_name_each_other() -> None:
-    assert [definition.file.name for definition in read_definitions(BPMN)] == [file.name for file in FILES]
+def test_contract_and_files_name_each_other() -> None:
+    assert [definition.file.name for definition in read_definitions(BPMN, DECLARED)] == [file.name for file in FILES]
 
 
 @processes
@@ -142,7 +142,7 @@ def test_it_starts_by_the_message_that_the_starter_publishes(file: Path) -> None
     process = parse(file.read_text())
 
     assert process.start_messages == [f"{process.process_id}.start"]
-    assert REGISTRY[process.process_id]["start_message"] == f"{process.process_id}.start"
+    assert DECLARED.processes[process.process_id].start_message == f"{process.process_id}.start"
 
 
 @processes
@@ -173,13 +173,18 @@ def test_errors_are_those_that_workers_throw(file: Path) -> None:
 
 
 @processes
-def test_the_variables_schema_is_of_the_version_that_workers_understand(file: Path) -> None:
-    entry = REGISTRY[file.stem]
-    schema = json.loads((VARIABLES / entry["variables_schema"]).read_text())
+def test_the_variables_schema_is_of_a_version_that_workers_understand(file: Path) -> None:
+    declared = DECLARED.processes[file.stem]
+    schema = json.loads((VARIABLES / declared.variables_schema).read_text())
 
-    assert schema["properties"]["schemaVersion"]["const"] == entry["variables_schema_version"]
-    assert entry["variables_schema_version"] == load_job_types().variables_schema_version
-    assert set(schema["required"]) == set(schema["properties"]) == set(VARIABLE_NAMES)
+    assert schema["properties"]["schemaVersion"]["const"] == declared.variables_schema_version
+    assert declared.variables_schema_version in load_job_types().variables_schema_versions
+    assert set(schema["required"]) == set(schema["properties"]) == names(declared.variables_schema_version)
+    assert set(schema["properties"]) <= set(VARIABLE_NAMES)
+
+
+def test_the_code_understands_the_versions_that_the_contract_declares_and_no_other() -> None:
+    assert set(VERSIONS) == set(load_job_types().variables_schema_versions)
 
 
 def test_the_code_serves_what_the_contract_declares_and_nothing_else() -> None:

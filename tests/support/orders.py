@@ -14,7 +14,7 @@ from app.application.orders import FulfillmentProcess, OrderCommands
 from app.application.ports import UnitOfWorkFactory
 from app.application.publication import Publication
 from app.application.quotes import QuoteCommands
-from app.contracts.loader import load_job_types, load_topics
+from app.contracts.loader import load_processes, load_topics
 from app.domain.catalog import ProductOffering
 from app.domain.commands import AcceptQuote, ConvertQuote, CreateQuote, PriceQuote, RequestedItem
 from app.domain.order import Order
@@ -86,12 +86,12 @@ async def place_order(open_unit_of_work: UnitOfWorkFactory, tenant_id: str, quan
     quotes = QuoteCommands(
         open_unit_of_work=open_unit_of_work, offerings=offerings, publication=publication, clock=clock, ids=ids
     )
-    job_types = load_job_types()
+    declared = load_processes().processes[PROCESS_ID]
     orders = OrderCommands(
         open_unit_of_work=open_unit_of_work,
         offerings=offerings,
         publication=publication,
-        process=FulfillmentProcess(PROCESS_ID, tuple(job_types.job_types), job_types.variables_schema_version),
+        process=FulfillmentProcess(PROCESS_ID, declared.job_types, declared.variables_schema_version),
         clock=clock,
         ids=ids,
     )

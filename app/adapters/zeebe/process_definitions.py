@@ -1,18 +1,16 @@
-"""Reads the bundle's BPMN files and their registry: which job types each process emits, and what a worker must know."""
+"""Reads the bundle's BPMN files and holds them to processes.yml: which job types each process emits."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
-import yaml
-
 from app.application.operations import OperationError
+from app.contracts.loader import Processes
 
 _BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
 _RELEASE_ID = re.compile(r"cpq-oms-(?P<date>[0-9]{4}\.[0-9]{2}\.[0-9]{2})-(?P<number>[0-9]+)(-[0-9a-f]+)?")
@@ -20,7 +18,7 @@ _ZEEBE = "{http://camunda.org/schema/zeebe/1.0}"
 
 
 class ProcessFilesError(OperationError):
-    """BPMN files and registry disagree or cannot be read; `problems` has a line for each."""
+    """BPMN files and processes.yml disagree, or a file cannot be read; `problems` has a line for each."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +38,16 @@ class ProcessDefinition:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def read_definitions(directory: Path) -> list[ProcessDefinition]:
-    """Read every process that registry.yml names.
+def read_definitions(directory: Path, declared: Processes) -> list[ProcessDefinition]:
+    """Read every process that processes.yml names, by process id.
 
     Raises:
-        ProcessFilesError: a file is missing, malformed or not registered, or emits other job types than registered.
+        ProcessFilesError: a file is missing, malformed or not declared, or emits other job types than declared.
     """
-    registry: Mapping[str, Mapping[str, Any]] = yaml.safe_load((directory / "registry.yml").read_text())["processes"]
     definitions: list[ProcessDefinition] = []
     problems: list[str] = []
-    for process_id, entry in sorted(registry.items()):
-        path = directory / entry["file"]
+    for process_id, process in sorted(declared.processes.items()):
+        path = directory / process.file
         try:
             content = path.read_bytes()
             found_id, job_types = _parse(content)
@@ -61,23 +58,23 @@ def read_definitions(directory: Path) -> list[ProcessDefinition]:
             problems.append(f"{path.name}: {error}")
             continue
         if found_id != process_id:
-            problems.append(f"{path.name}: its process is {found_id}, registered is {process_id}")
-        if set(job_types) != set(entry["job_types"]):
-            difference = ", ".join(sorted(set(job_types) ^ set(entry["job_types"])))
-            problems.append(f"{path.name}: its job types and those of registry.yml differ in {difference}")
+            problems.append(f"{path.name}: its process is {found_id}, declared is {process_id}")
+        if set(job_types) != set(process.job_types):
+            difference = ", ".join(sorted(set(job_types) ^ set(process.job_types)))
+            problems.append(f"{path.name}: its job types and those of processes.yml differ in {difference}")
         definitions.append(
             ProcessDefinition(
                 process_id=process_id,
                 file=path,
                 content=content,
                 job_types=job_types,
-                variables_schema_version=entry["variables_schema_version"],
-                oldest_compatible_worker=entry["oldest_compatible_worker"],
+                variables_schema_version=process.variables_schema_version,
+                oldest_compatible_worker=process.oldest_compatible_worker,
             )
         )
-    registered = {entry["file"] for entry in registry.values()}
+    files = {process.file for process in declared.processes.values()}
     problems += [
-        f"{path.name}: not in registry.yml" for path in sorted(directory.glob("*.bpmn")) if path.name not in registered
+        f"{path.name}: not in processes.yml" for path in sorted(directory.glob("*.bpmn")) if path.name not in files
     ]
     if problems:
         raise ProcessFilesError(*problems)

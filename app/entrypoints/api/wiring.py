@@ -37,7 +37,6 @@ from app.runtime.release import installed_release
 from app.settings.api import ApiSettings
 
 PROCESS_ID = "order-fulfillment-v1"
-WORKER_GROUP = "fulfillment"
 
 _HEALTH_PATIENCE = timedelta(seconds=1)
 
@@ -141,11 +140,8 @@ def build(
     open_unit_of_work = unit_of_work_factory(pool)
     offerings = OfferingReader(RedisCatalogCache(redis, Keys(contracts.redis, settings.app_env), clock))
     publication = Publication(contracts.topics, ids)
-    process = FulfillmentProcess(
-        process_id=PROCESS_ID,
-        steps=tuple(contracts.job_types.of_group(WORKER_GROUP)),
-        variables_schema_version=contracts.job_types.variables_schema_version,
-    )
+    declared = contracts.processes.processes[PROCESS_ID]
+    process = FulfillmentProcess(PROCESS_ID, declared.job_types, declared.variables_schema_version)
     return create_app(
         Dependencies(
             quotes=QuoteCommands(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
-from uuid import UUID
-
-import msgspec
 
 from app.adapters.zeebe.worker import ActivatedJob, CompleteJob, FailJob, ThrowError, Verdict
 from app.application.fulfillment import Fulfillment, StepDone, StepFallout, StepJob, StepRefused, StepResult, StepRetry
 from app.application.ports import ConcurrentChange, StoreUnavailable
+from app.contracts import process_variables
+from app.contracts.process_variables import VariablesError, VariablesV2
 from app.domain.values import OrderId, TenantId
 from app.entrypoints.worker.registry import Step
 from app.messaging.retry import Backoff
@@ -21,16 +19,8 @@ ORDER_REFUSED = "ORDER_REFUSED"
 _LONGEST_PAUSE = timedelta(seconds=20)
 
 
-class Variables(msgspec.Struct, rename="camel", frozen=True):
-    """The process's variables, version 1 (app/contracts/variables)."""
-
-    order_id: UUID
-    tenant_id: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{1,62}$")]
-    order_hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    schema_version: int
-
-
-VARIABLE_NAMES = tuple(field.encode_name for field in msgspec.structs.fields(Variables))
+VARIABLE_NAMES = tuple(sorted(frozenset[str]().union(*map(process_variables.names, process_variables.VERSIONS))))
+"""What a job brings along: the variables of every version; an instance has those of its own."""
 
 
 class JobHandler:
@@ -40,25 +30,19 @@ class JobHandler:
         step: the step.
         fulfillment: what it runs on.
         retry_backoff: the pause after a first failure; it grows with each further run.
-        variables_schema_version: the version this code understands.
     """
 
-    def __init__(
-        self, step: Step, fulfillment: Fulfillment, retry_backoff: timedelta, variables_schema_version: int
-    ) -> None:
+    def __init__(self, step: Step, fulfillment: Fulfillment, retry_backoff: timedelta) -> None:
         self._step = step
         self._fulfillment = fulfillment
         self._retry_backoff = retry_backoff
         self._backoff = Backoff(retry_backoff.total_seconds(), _LONGEST_PAUSE.total_seconds())
-        self._variables_schema_version = variables_schema_version
 
     async def __call__(self, job: ActivatedJob) -> Verdict:
         try:
-            variables = msgspec.convert(job.variables, Variables)
-        except msgspec.ValidationError as error:
-            return FailJob(0, f"variables are not of their schema: {error}", outcome="fallout")
-        if variables.schema_version != self._variables_schema_version:
-            return FailJob(0, f"variables are of version {variables.schema_version}", outcome="fallout")
+            variables = process_variables.read(job.variables)
+        except VariablesError as error:
+            return FailJob(0, str(error), outcome="fallout")
         step_job = StepJob(
             step=job.type,
             order_id=OrderId(variables.order_id),
@@ -67,6 +51,7 @@ class JobHandler:
             process_instance_key=job.process_instance_key,
             job_key=job.key,
             retries=job.retries,
+            process_id=variables.process_id if isinstance(variables, VariablesV2) else None,
         )
         try:
             return self._verdict(job, await self._step(self._fulfillment, step_job))

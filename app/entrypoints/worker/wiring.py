@@ -114,7 +114,7 @@ async def started_worker(
         instance_id=settings.app_instance_id,
         worker_group=settings.worker_group,
         job_types=sorted(settings.worker_enabled_types),
-        variables_schema_version=contracts.job_types.variables_schema_version,
+        variables_schema_version=max(contracts.job_types.variables_schema_versions),
         release_id=release_id,
         started_at=clock.now(),
     )
@@ -209,12 +209,7 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
             job_types=[
                 ServedJobType(
                     name=name,
-                    handle=JobHandler(
-                        JOBS[name],
-                        fulfillment,
-                        contract.job_types[name].retry_backoff,
-                        contract.variables_schema_version,
-                    ),
+                    handle=JobHandler(JOBS[name], fulfillment, contract.job_types[name].retry_backoff),
                     timeout=contract.job_types[name].timeout,
                     max_active=min(contract.job_types[name].max_jobs_active, settings.worker_max_jobs_active),
                 )

@@ -29,9 +29,9 @@ def checkout(tmp_path: Path) -> Path:
 def test_a_job_type_that_no_worker_serves_stops_the_release_and_deploys_nothing(
     environment: Environment, checkout: Path
 ) -> None:
-    for name in ("order-fulfillment-v1.bpmn", "registry.yml"):
-        path = checkout / "bpmn" / name
-        path.write_text(path.read_text().replace("provision-service", "levitate-service"))
+    for name in ("bpmn/order-fulfillment-v1.bpmn", "app/contracts/processes.yml"):
+        path = checkout / name
+        path.write_text(path.read_text().replace("provision-service", "levitate-service", 1))
     before = environment.sql("SELECT count(*), max(deployed_at) FROM cpq.process_deployment")
 
     run = environment.release(root=checkout)

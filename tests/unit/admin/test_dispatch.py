@@ -67,7 +67,7 @@ def test_the_bundle_alone_is_judged_without_settings() -> None:
     outcome = dispatch.run(["bpmn", "check", "--bundle-only"], Session({}, "tests"))
 
     assert outcome.exit_code == 0
-    assert outcome.data["processes"] == ["order-fulfillment-v1"]
+    assert outcome.data["processes"] == ["order-fulfillment-v1", "order-fulfillment-v2"]
 
 
 def test_a_batch_stops_at_the_first_failure() -> None:

@@ -1,4 +1,4 @@
-"""BPMN files and their registry agree, and each job type has somebody who serves it."""
+"""BPMN files and their contract agree, and each job type has somebody who serves it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.adapters.zeebe.process_definitions import ProcessFilesError, is_older, read_definitions, unserved
+from app.contracts.loader import load_processes
 
 BPMN = Path(__file__).resolve().parents[3] / "bpmn"
+DECLARED = load_processes()
 
 
 @pytest.fixture
@@ -21,27 +23,27 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_definition_has_its_job_types_and_a_hash_of_its_content(folder: Path) -> None:
-    [definition] = read_definitions(folder)
+    definition, second = read_definitions(folder, DECLARED)
 
-    assert definition.process_id == "order-fulfillment-v1"
+    assert (definition.process_id, second.process_id) == ("order-fulfillment-v1", "order-fulfillment-v2")
     assert definition.job_types == ("reserve-inventory", "provision-service", "activate-billing", "complete-order")
     path = folder / "order-fulfillment-v1.bpmn"
     path.write_text(path.read_text() + "\n")
-    assert read_definitions(folder)[0].content_sha256 != definition.content_sha256
+    assert read_definitions(folder, DECLARED)[0].content_sha256 != definition.content_sha256
 
 
 def test_what_nobody_serves_is_named_with_its_file(folder: Path) -> None:
     served = ["reserve-inventory", "activate-billing", "complete-order"]
 
-    assert unserved(read_definitions(folder), served) == [
-        "job type provision-service of order-fulfillment-v1.bpmn is served by no worker"
+    assert unserved(read_definitions(folder, DECLARED), served) == [
+        f"job type provision-service of order-fulfillment-v{version}.bpmn is served by no worker" for version in (1, 2)
     ]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ('type="provision-service"', 'type="levitate"', "its job types and those of registry.yml differ in levitate"),
+        ('type="provision-service"', 'type="levitate"', "its job types and those of processes.yml differ in levitate"),
         ('<bpmn:process id="order-fulfillment-v1"', '<bpmn:process id="other"', "its process is other"),
         ('isExecutable="true"', 'isExecutable="false"', "expected one executable process, found 0"),
         ("</bpmn:definitions>", "", "no element found"),
@@ -52,7 +54,7 @@ def test_a_spoilt_file_is_refused_by_its_name(folder: Path, old: str, new: str, 
     path.write_text(path.read_text().replace(old, new))
 
     with pytest.raises(ProcessFilesError) as refused:
-        read_definitions(folder)
+        read_definitions(folder, DECLARED)
 
     assert any(text.startswith("order-fulfillment-v1.bpmn: ") and problem in text for text in refused.value.problems)
 
@@ -60,8 +62,8 @@ def test_a_spoilt_file_is_refused_by_its_name(folder: Path, old: str, new: str, 
 def test_a_file_that_nobody_registered_is_refused(folder: Path) -> None:
     shutil.copy(folder / "order-fulfillment-v1.bpmn", folder / "order-stray-v1.bpmn")
 
-    with pytest.raises(ProcessFilesError, match=r"order-stray-v1.bpmn: not in registry.yml"):
-        read_definitions(folder)
+    with pytest.raises(ProcessFilesError, match=r"order-stray-v1.bpmn: not in processes.yml"):
+        read_definitions(folder, DECLARED)
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,15 @@ async def test_another_process_instance_is_refused_and_changes_nothing(lab: Lab)
     assert lab.task("provision-service").state is TaskState.PENDING
 
 
+async def test_a_job_of_another_process_version_is_refused_even_as_the_first(lab: Lab) -> None:
+    result = await lab.run(RESERVE, process_id="order-fulfillment-v2")
+
+    assert isinstance(result, StepFallout)
+    assert result.error_code == "foreign-process-version"
+    assert lab.systems["inventory"].calls == []
+    assert lab.rows.workflow.references[lab.order.order_id].process_instance_key is None
+
+
 async def test_the_first_job_proves_that_the_start_arrived(lab: Lab) -> None:
     await lab.run(RESERVE)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.application.workflow_start import LEASE
 from app.domain.fulfillment import WorkflowState, order_hash
 from tests.unit.fulfillment.conftest import PROCESS, Lab
@@ -88,6 +90,28 @@ async def test_a_refused_message_is_kept_for_a_person_and_does_not_stop_the_othe
 
     assert result.problem is None
     assert lab.rows.workflow.errors[lab.order.order_id] == "refused"
+
+
+async def test_an_instance_of_version_2_of_the_variables_says_which_process_it_is(lab: Lab) -> None:
+    lab.rows.workflow.references[lab.order.order_id] = replace(
+        lab.rows.workflow.references[lab.order.order_id], variables_schema_version=2
+    )
+
+    await lab.starter.run_pass()
+
+    [variables] = lab.engine.instances.values()
+    assert (variables["schemaVersion"], variables["processId"]) == (2, PROCESS)
+
+
+async def test_variables_of_a_version_that_this_release_does_not_know_start_nothing(lab: Lab) -> None:
+    lab.rows.workflow.references[lab.order.order_id] = replace(
+        lab.rows.workflow.references[lab.order.order_id], variables_schema_version=9
+    )
+
+    await lab.starter.run_pass()
+
+    assert lab.engine.instances == {}
+    assert "variables schema version 9" in lab.rows.workflow.errors[lab.order.order_id]
 
 
 async def test_the_flag_makes_orders_wait(lab: Lab) -> None:

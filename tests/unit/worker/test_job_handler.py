@@ -23,7 +23,7 @@ BACKOFF = timedelta(seconds=2)
 
 
 async def judge(step: Callable[[Fulfillment, StepJob], Awaitable[StepResult]], **variables: Any) -> Verdict:
-    handler = JobHandler(step, cast("Fulfillment", None), BACKOFF, 1)
+    handler = JobHandler(step, cast("Fulfillment", None), BACKOFF)
     return await handler(ActivatedJob(7, "reserve-inventory", 8, 4, VARIABLES | variables))
 
 
@@ -53,8 +53,21 @@ async def test_a_step_gets_what_the_job_says() -> None:
     assert (seen[0].process_instance_key, seen[0].retries) == (8, 4)
 
 
-def test_the_fetched_variables_are_the_schemas() -> None:
-    assert set(VARIABLE_NAMES) == set(VARIABLES)
+async def test_variables_of_version_2_say_which_process_the_job_is_of() -> None:
+    seen: list[StepJob] = []
+
+    async def step(_: Fulfillment, job: StepJob) -> StepResult:
+        seen.append(job)
+        return StepDone()
+
+    await judge(step)
+    await judge(step, schemaVersion=2, processId="order-fulfillment-v2")
+
+    assert [job.process_id for job in seen] == [None, "order-fulfillment-v2"]
+
+
+def test_the_fetched_variables_are_those_of_every_version() -> None:
+    assert set(VARIABLE_NAMES) == {*VARIABLES, "processId"}
 
 
 async def test_a_retry_takes_one_of_the_engines_and_waits_longer_each_time() -> None:
@@ -87,7 +100,16 @@ async def test_our_own_trouble_hands_the_job_back(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     "variables",
-    [{"orderId": "1"}, {"tenantId": "A;DROP"}, {"orderHash": "x"}, {"schemaVersion": None}, {"schemaVersion": 2}],
+    [
+        {"orderId": "1"},
+        {"tenantId": "A;DROP"},
+        {"orderHash": "x"},
+        {"schemaVersion": None},
+        {"schemaVersion": 2},
+        {"schemaVersion": 3},
+        {"processId": "order-fulfillment-v2"},
+        {"schemaVersion": 2, "processId": "v2"},
+    ],
 )
 async def test_variables_of_another_shape_or_version_reach_no_step(variables: dict[str, Any]) -> None:
     verdict = await judge(raising(AssertionError("called")), **variables)

@@ -9,7 +9,7 @@ import typer
 
 from app.adapters.postgres.process_deployments import ProcessDeployments
 from app.adapters.zeebe.process_definitions import read_definitions, unserved
-from app.contracts.loader import load_job_types
+from app.contracts.loader import load_job_types, load_processes
 from app.entrypoints.admin.outcome import Outcome, failed
 from app.entrypoints.admin.wiring import Session
 
@@ -23,7 +23,7 @@ def command(
 ) -> Outcome:
     """Refuse a process that emits a job type neither this bundle's workers nor running ones serve."""
     session: Session = context.obj
-    definitions = read_definitions(session.bundled("bpmn"))
+    definitions = read_definitions(session.bundled("bpmn"), load_processes())
     bundled = set(load_job_types().job_types)
     live = set(also_served or ()) if bundle_only else asyncio.run(_live(session)) | set(also_served or ())
     data = {"bundled": sorted(bundled), "live": sorted(live), "processes": [item.process_id for item in definitions]}

@@ -10,6 +10,7 @@ import typer
 from app.adapters.postgres.process_deployments import LiveWorker, ProcessDeployment, ProcessDeployments
 from app.adapters.zeebe.process_definitions import ProcessDefinition, is_older, read_definitions
 from app.application.operations import OperationError
+from app.contracts.loader import load_processes
 from app.entrypoints.admin.outcome import Outcome, applied
 from app.entrypoints.admin.wiring import Session
 
@@ -29,7 +30,7 @@ def command(context: typer.Context) -> Outcome:
 
 
 async def _deploy(session: Session) -> Outcome:
-    definitions = read_definitions(session.bundled("bpmn"))
+    definitions = read_definitions(session.bundled("bpmn"), load_processes())
     async with session.database() as connection, session.audited(connection, "bpmn deploy") as detail:
         deployments = ProcessDeployments(connection)
         problems = _unserved_alive(definitions, await deployments.live_workers())

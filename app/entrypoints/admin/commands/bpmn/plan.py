@@ -9,6 +9,7 @@ import typer
 from app.adapters.postgres.operator_session import has_table
 from app.adapters.postgres.process_deployments import ProcessDeployments
 from app.adapters.zeebe.process_definitions import ProcessDefinition, read_definitions
+from app.contracts.loader import load_processes
 from app.entrypoints.admin.outcome import Outcome, planned
 from app.entrypoints.admin.wiring import Session
 
@@ -20,7 +21,7 @@ def command(context: typer.Context) -> Outcome:
 
 
 async def _undeployed(session: Session) -> list[ProcessDefinition]:
-    definitions = read_definitions(session.bundled("bpmn"))
+    definitions = read_definitions(session.bundled("bpmn"), load_processes())
     async with session.database() as connection:
         if not await has_table(connection, "process_deployment"):
             return definitions
