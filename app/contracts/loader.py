@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from app.contracts.topic_policy import topic_problems
+
 DIRECTORY = Path(__file__).parent
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -134,24 +136,31 @@ def business_process(process_id: str) -> str:
 
 
 class AlertThresholds(_Contract):
-    """From when on a group's delay is an alarm."""
+    """From when on a group's delay, or the number of dead letters of one hour, is an alarm."""
 
-    consumer_lag_records: Annotated[int, Field(ge=1)]
-    consumer_lag_age: Duration
+    consumer_lag_records: Annotated[int, Field(ge=1)] | None = None
+    consumer_lag_age: Duration | None = None
+    dead_letters: Annotated[int, Field(ge=1)] | None = None
 
 
 class Topic(_Contract):
     """One Kafka topic: who owns, writes and reads it, and in what shape it is created.
 
-    `transactional`: its producers write in transactions, under identifiers of their own choice.
+    `kind`: facts of ours, events a consumer could not handle, or records of the workflow engine; app.contracts.topic_policy
+    says what each must look like. `replication` and `min_insync` are for a whole cluster: an environment with fewer
+    brokers gets what its brokers can keep. `transactional`: its producers write in transactions, under identifiers of
+    their own choice.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$")]
+    kind: Literal["events", "dead-letters", "engine-records"]
     owner: Name
     purpose: Text
     schema_file: str | None = Field(default=None, alias="schema", pattern=r"^[a-z_]+\.v[0-9]+\.schema\.json$")
     partition_key: Text | None = None
     partitions: Annotated[int, Field(ge=1)]
+    replication: Annotated[int, Field(ge=1)]
+    min_insync: Annotated[int, Field(ge=1)]
     retention_ms: Annotated[int, Field(ge=1)]
     cleanup_policy: Literal["delete", "compact"]
     compatibility: Literal["backward", "none"]
@@ -159,6 +168,21 @@ class Topic(_Contract):
     transactional: bool = False
     consumer_groups: tuple[Name, ...]
     alert_thresholds: AlertThresholds | None = None
+
+    def replicas(self, brokers: int) -> int:
+        """Copies of each partition in a cluster of so many brokers."""
+        return min(self.replication, brokers)
+
+    def settings(self, brokers: int) -> dict[str, str]:
+        """Kafka's settings of the topic in a cluster of so many brokers; every other setting is the broker's default.
+
+        One broker of a smaller cluster may be lost as well: one replica fewer than all must be enough for a write.
+        """
+        return {
+            "retention.ms": str(self.retention_ms),
+            "cleanup.policy": self.cleanup_policy,
+            "min.insync.replicas": str(max(1, min(self.min_insync, self.replicas(brokers) - 1))),
+        }
 
 
 class RedisKey(_Contract):
@@ -330,21 +354,19 @@ def _job_problems(contracts: Contracts) -> Iterable[str]:
 
 
 def _topic_problems(contracts: Contracts, directory: Path) -> Iterable[str]:
-    units = contracts.units.values()
-    users = {unit.kafka_user for unit in units}
+    users = {unit.kafka_user for unit in contracts.units.values()}
     groups = _instances(contracts, "consumer")
     for topic in contracts.topics.values():
         file = f"topics/{topic.name}.yml"
         for group in topic.consumer_groups:
             if group not in groups:
                 yield f"{file}: consumer_groups: {group!r} is no instance of the consumer"
-        if topic.schema_file is None:
-            continue  # not an event of ours: the workflow engine's exporter writes it, as a user of its own
-        if not (directory / "events" / topic.schema_file).is_file():
-            yield f"{file}: schema: events/{topic.schema_file} does not exist"
+        if topic.kind == "engine-records":
+            continue  # the workflow engine's exporter writes it, as a user of its own
         for producer in topic.producers:
             if producer not in users:
                 yield f"{file}: producers: {producer!r} is no unit's kafka_user"
+    yield from topic_problems(contracts.topics, directory / "events")
 
 
 def _process_problems(contracts: Contracts, directory: Path) -> Iterable[str]:

@@ -1,7 +1,7 @@
 """Topics and access lists as declared, and what the cluster says of its own health.
 
-Creates missing topics, raises partition counts, repairs retention and cleanup policy, and gives and takes access.
-It never deletes a topic and never lowers a partition count: such a difference is reported and left to a person.
+Creates missing topics, raises partition counts, repairs settings, and gives and takes access. It never deletes a topic,
+and never lowers a partition count or a retention: such a difference is named and left to a person.
 Synchronous: call it in a thread.
 """
 
@@ -18,6 +18,7 @@ from kafka.admin import (
     ACLOperation,
     ACLPermissionType,
     ACLResourcePatternType,
+    AlterConfigOp,
     ConfigResource,
     ConfigResourceType,
     KafkaAdminClient,
@@ -32,6 +33,9 @@ from app.contracts.loader import Topic
 
 _TIMEOUT_MS = 5000
 _OBSERVER = "observer"
+_USER = "User:"
+_AUTO_CREATE = "auto.create.topics.enable"
+_SET_ON_TOPIC = "DYNAMIC_TOPIC_CONFIG"
 
 
 class KafkaUnreachableError(OperationError):
@@ -44,17 +48,21 @@ class TopicsRefusedError(OperationError):
 
 @dataclass(frozen=True, order=True)
 class Access:
-    """One permission of one user."""
+    """One entry of the access list: what one user may do, or with `permission` DENY must not, from `host`."""
 
     user: str
     operation: str
     resource: str
     name: str
     pattern: str = "LITERAL"
+    permission: str = "ALLOW"
+    host: str = "*"
 
     def __str__(self) -> str:
         prefix = "*" if self.pattern == "PREFIXED" else ""
-        return f"{self.user}: {self.operation} on {self.resource.lower()} {self.name}{prefix}"
+        denied = "denied " if self.permission == "DENY" else ""
+        place = "" if self.host == "*" else f" from {self.host}"
+        return f"{self.user}: {denied}{self.operation} on {self.resource.lower()} {self.name}{prefix}{place}"
 
 
 @dataclass(frozen=True)
@@ -65,18 +73,24 @@ class TopicsPlan:
         create: missing topics.
         grow: topics with too few partitions, with the count they need.
         configure: settings to change, by topic.
-        give, take: access that is missing, and access of the platform's users that is not declared.
+        reset: settings that somebody made and the contract does not know, by topic.
+        give, take: access that is missing, and access to what is ours, or of our users, that is not declared.
+        refused: differences that nothing here repairs, a line for each with what to do.
+        undeclared: topics of the cluster that are not in the contract, left alone.
     """
 
     create: tuple[str, ...] = ()
     grow: Mapping[str, int] = field(default_factory=dict)
     configure: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    reset: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     give: tuple[Access, ...] = ()
     take: tuple[Access, ...] = ()
+    refused: tuple[str, ...] = ()
+    undeclared: tuple[str, ...] = ()
 
     @property
     def changes(self) -> list[str]:
-        """One line per difference."""
+        """One line per difference that applying the plan takes away."""
         return [
             *(f"create topic {name}" for name in self.create),
             *(f"raise {name} to {count} partitions" for name, count in self.grow.items()),
@@ -85,6 +99,7 @@ class TopicsPlan:
                 for name, settings in self.configure.items()
                 for key, value in settings.items()
             ),
+            *(f"reset {key} on {name} to the broker's default" for name, keys in self.reset.items() for key in keys),
             *(f"allow {access}" for access in self.give),
             *(f"withdraw {access}" for access in self.take),
         ]
@@ -120,52 +135,67 @@ class KafkaAdministration:
     def __init__(self, client: KafkaAdminClient) -> None:
         self._client = client
 
-    def plan(self, topics: Mapping[str, Topic], wanted: set[Access], replication_factor: int) -> TopicsPlan:
-        """Compare without changing.
+    def compare(self, topics: Mapping[str, Topic], wanted: set[Access], brokers: int) -> TopicsPlan:
+        """Compare without changing and without judging.
+
+        Args:
+            topics: as declared.
+            wanted: all access that is to be.
+            brokers: how many the environment declares, from which the copies of each partition follow.
 
         Raises:
-            TopicsRefusedError: a topic has more partitions than declared, or another replication factor.
             KafkaUnreachableError: the cluster did not answer.
         """
         with _answers():
             present = {topic["name"]: topic for topic in self._client.describe_topics()}
             settings = self._settings([name for name in topics if name in present])
             access = self._access()
-        problems: list[str] = []
+            refused = self._broker_problems()
         grow: dict[str, int] = {}
         configure: dict[str, dict[str, str]] = {}
+        reset: dict[str, tuple[str, ...]] = {}
         for name, topic in topics.items():
             if name not in present:
                 continue
-            partitions = present[name]["partitions"]
+            partitions, declared = present[name]["partitions"], topic.settings(brokers)
             if len(partitions) < topic.partitions:
                 grow[name] = topic.partitions
-            elif len(partitions) > topic.partitions:
-                problems.append(
-                    f"{name} has {len(partitions)} partitions, declared are {topic.partitions}: a partition is never removed; "
-                    "declare what is there"
-                )
-            replicas = {len(partition["replica_nodes"]) for partition in partitions}
-            if replicas != {replication_factor}:
-                problems.append(
-                    f"{name} has replication factor {'/'.join(map(str, sorted(replicas)))}, the inventory says "
-                    f"{replication_factor}: reassign its replicas"
-                )
-            wrong = {key: value for key, value in _settings_of(topic).items() if settings[name].get(key) != value}
+            refused += _refused(topic, brokers, partitions, settings[name])
+            wrong = {key: value for key, value in declared.items() if settings[name][key]["value"] != value}
             if wrong:
                 configure[name] = wrong
-        if problems:
-            raise TopicsRefusedError(*problems)
-        users = {entry.user for entry in wanted}
+            strange = sorted(
+                key
+                for key, entry in settings[name].items()
+                if entry["config_source"] == _SET_ON_TOPIC and key not in declared
+            )
+            if strange:
+                reset[name] = tuple(strange)
         return TopicsPlan(
             create=tuple(name for name in topics if name not in present),
             grow=grow,
             configure=configure,
+            reset=reset,
             give=tuple(sorted(wanted - access)),
-            take=tuple(sorted(entry for entry in access - wanted if entry.user in users)),
+            take=tuple(sorted(entry for entry in access - wanted if _is_ours(entry, topics, wanted))),
+            refused=tuple(refused),
+            undeclared=tuple(sorted(name for name in present if name not in topics and not name.startswith("__"))),
         )
 
-    def apply(self, plan: TopicsPlan, topics: Mapping[str, Topic], replication_factor: int) -> None:
+    def plan(self, topics: Mapping[str, Topic], wanted: set[Access], brokers: int) -> TopicsPlan:
+        """Compare without changing; see `compare`.
+
+        Raises:
+            TopicsRefusedError: a topic has more partitions or a longer retention than declared, or another number of
+                copies; or the brokers create topics that nobody declared.
+            KafkaUnreachableError: the cluster did not answer.
+        """
+        plan = self.compare(topics, wanted, brokers)
+        if plan.refused:
+            raise TopicsRefusedError(*plan.refused)
+        return plan
+
+    def apply(self, plan: TopicsPlan, topics: Mapping[str, Topic], brokers: int) -> None:
         """Make the differences of a plan go away; each step may be repeated after a crash.
 
         Raises:
@@ -177,8 +207,8 @@ class KafkaAdministration:
                     {
                         name: {
                             "num_partitions": topics[name].partitions,
-                            "replication_factor": replication_factor,
-                            "configs": _settings_of(topics[name]),
+                            "replication_factor": topics[name].replicas(brokers),
+                            "configs": topics[name].settings(brokers),
                         }
                         for name in plan.create
                     },
@@ -186,12 +216,12 @@ class KafkaAdministration:
                 )
             if plan.grow:
                 self._client.create_partitions(dict(plan.grow))
-            if plan.configure:
+            changed: dict[str, dict[str, Any]] = {name: dict(settings) for name, settings in plan.configure.items()}
+            for name, keys in plan.reset.items():
+                changed.setdefault(name, {}).update(dict.fromkeys(keys, (AlterConfigOp.DELETE, None)))
+            if changed:
                 self._client.alter_configs(
-                    [
-                        ConfigResource(ConfigResourceType.TOPIC, name, dict(settings))
-                        for name, settings in plan.configure.items()
-                    ]
+                    [ConfigResource(ConfigResourceType.TOPIC, name, settings) for name, settings in changed.items()]
                 )
             if plan.give:
                 failed = self._client.create_acls([_acl(access) for access in plan.give])["failed"]
@@ -216,12 +246,26 @@ class KafkaAdministration:
             )
         return ClusterState(brokers, unavailable)
 
-    def _settings(self, names: list[str]) -> dict[str, dict[str, str]]:
+    def _settings(self, names: list[str]) -> dict[str, dict[str, Any]]:
         if not names:
             return {}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-        described = self._client.describe_configs(resources, config_filter="all")["topic"]
-        return {name: {key: entry["value"] for key, entry in described[name].items()} for name in names}
+        described: dict[str, dict[str, Any]] = self._client.describe_configs(resources, config_filter="all")["topic"]
+        return described
+
+    def _broker_problems(self) -> list[str]:
+        """Ask the running brokers, not their files: a broker that was not restarted still does what it read then."""
+        resources = [
+            ConfigResource(ConfigResourceType.BROKER, str(broker["broker_id"]), {_AUTO_CREATE: None})
+            for broker in self._client.describe_cluster()["brokers"]
+        ]
+        described = self._client.describe_configs(resources, config_filter="all")["broker"]
+        return [
+            f"broker {name}: {_AUTO_CREATE} is {settings[_AUTO_CREATE]['value']}, so a misspelt name makes a topic; "
+            "set it to false and restart the broker"
+            for name, settings in sorted(described.items())
+            if settings[_AUTO_CREATE]["value"] != "false"
+        ]
 
     def _access(self) -> set[Access]:
         everything = ACLFilter(
@@ -234,11 +278,13 @@ class KafkaAdministration:
         entries, _ = self._client.describe_acls(everything)
         return {
             Access(
-                entry.principal.removeprefix("User:"),
+                entry.principal.removeprefix(_USER),
                 entry.operation.name,
                 entry.resource_pattern.resource_type.name,
                 entry.resource_pattern.resource_name,
                 entry.resource_pattern.pattern_type.name,
+                entry.permission_type.name,
+                entry.host,
             )
             for entry in entries
         }
@@ -276,16 +322,46 @@ def _answers() -> Iterator[None]:
         raise KafkaUnreachableError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
 
 
-def _settings_of(topic: Topic) -> dict[str, str]:
-    return {"retention.ms": str(topic.retention_ms), "cleanup.policy": topic.cleanup_policy}
+def _refused(
+    topic: Topic, brokers: int, partitions: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> Iterator[str]:
+    if len(partitions) > topic.partitions:
+        yield (
+            f"{topic.name} has {len(partitions)} partitions, declared are {topic.partitions}: a partition is never removed; "
+            "declare what is there"
+        )
+    replicas = {len(partition["replica_nodes"]) for partition in partitions}
+    if replicas != {topic.replicas(brokers)}:
+        yield (
+            f"{topic.name} has replication factor {'/'.join(map(str, sorted(replicas)))}, declared is {topic.replicas(brokers)} "
+            f"for {brokers} brokers: reassign its replicas"
+        )
+    retention = int(settings["retention.ms"]["value"])
+    if retention < 0 or retention > topic.retention_ms:
+        yield (
+            f"{topic.name} has retention.ms={retention}, declared is {topic.retention_ms}: a retention is never shortened, "
+            "which would delete events; declare what is there, or shorten it by hand first"
+        )
+
+
+def _is_ours(entry: Access, topics: Mapping[str, Topic], wanted: set[Access]) -> bool:
+    """Tell whether an undeclared entry concerns the platform; other teams' topics on the same cluster stay as they are."""
+    if entry.user in {access.user for access in wanted} or entry.name == "*":
+        return True
+    names = {"TOPIC": set(topics), "GROUP": {access.name for access in wanted if access.resource == "GROUP"}}
+    if entry.resource not in names:
+        return True
+    if entry.pattern == "PREFIXED":
+        return any(name.startswith(entry.name) for name in names[entry.resource])
+    return entry.name in names[entry.resource]
 
 
 def _acl(access: Access) -> Any:
     return ACL(
-        principal=f"User:{access.user}",
-        host="*",
+        principal=f"{_USER}{access.user}",
+        host=access.host,
         operation=ACLOperation[access.operation],
-        permission_type=ACLPermissionType.ALLOW,
+        permission_type=ACLPermissionType[access.permission],
         resource_pattern=ResourcePattern(
             ResourceType[access.resource], access.name, ACLResourcePatternType[access.pattern]
         ),
@@ -293,12 +369,12 @@ def _acl(access: Access) -> Any:
 
 
 def _filter(access: Access) -> Any:
-    """Match the entry whatever its host and permission type are: an entry that is not declared goes in every form."""
+    """Match exactly this entry: one that denies may stand beside a declared one that allows."""
     return ACLFilter(
-        principal=f"User:{access.user}",
-        host=None,
+        principal=f"{_USER}{access.user}",
+        host=access.host,
         operation=ACLOperation[access.operation],
-        permission_type=ACLPermissionType.ANY,
+        permission_type=ACLPermissionType[access.permission],
         resource_pattern=ResourcePatternFilter(
             ResourceType[access.resource], access.name, ACLResourcePatternType[access.pattern]
         ),

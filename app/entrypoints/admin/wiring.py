@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from app.application.operations import OperationError
-from app.contracts.loader import load_topics, load_units
+from app.contracts.loader import Topic, load
 from app.runtime.ids import UuidV7Ids
 from app.runtime.release import Release, installed_release
 from app.settings.admin import AdminSettings
@@ -170,12 +170,13 @@ class Session:
         """A new identifier."""
         return UuidV7Ids().new()
 
-    def kafka_contract(self) -> tuple[Mapping[str, Any], str]:
-        """The declared topics, and the Kafka user of the consumers."""
-        user = load_units()["consumer"].kafka_user
+    def kafka_contract(self) -> tuple[Mapping[str, Topic], str]:
+        """The declared topics, held against every policy, and the Kafka user of the consumers; raises ContractError."""
+        contracts = load()
+        user = contracts.units["consumer"].kafka_user
         if user is None:
             raise InputError("units.yml: the consumer has no kafka_user")
-        return load_topics(), user
+        return contracts.topics, user
 
     @property
     def application_name(self) -> str:

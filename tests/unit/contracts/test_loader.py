@@ -61,12 +61,6 @@ def test_every_problem_of_every_file_is_named_at_once(contracts: Path) -> None:
         ("job_types.yml", "group: fulfillment", "group: nobody", "'nobody' is not among groups"),
         ("job_types.yml", "  starter: {}", "  other: {}", "groups.starter: groups and the worker's instances"),
         ("topics/oms.order.events.v1.yml", "[order-projection]", "[nobody]", "'nobody' is no instance of the consumer"),
-        (
-            "topics/oms.order.events.v1.yml",
-            "order.v1.schema",
-            "order.v9.schema",
-            "events/order.v9.schema.json does not",
-        ),
         ("topics/oms.order.events.v1.yml", "[relay]", "[api]", "'api' is no unit's kafka_user"),
         ("topics/oms.order.events.v1.yml", "name: oms", "name: oems", "the file's name says 'oms.order.events.v1'"),
         ("redis_keys.yml", "{env}:{tenant}:catalog", "{tenant}:catalog", "keys.catalog_"),

@@ -14,24 +14,24 @@ from app.entrypoints.admin.wiring import Session
 
 def command(
     context: typer.Context,
-    replication_factor: Annotated[int, typer.Option(min=1, help="Replicas per partition in this environment.")] = 1,
+    brokers: Annotated[int, typer.Option(min=1, help="Kafka brokers of this environment.")] = 1,
 ) -> Outcome:
-    """Create missing topics, raise partition counts, repair settings and access. Deletes no topic and shrinks none."""
+    """Create missing topics, raise partition counts, repair settings and access. Deletes no topic and shrinks nothing."""
     session: Session = context.obj
-    return asyncio.run(_apply(session, replication_factor))
+    return asyncio.run(_apply(session, brokers))
 
 
-async def _apply(session: Session, replication_factor: int) -> Outcome:
+async def _apply(session: Session, brokers: int) -> Outcome:
     # The first release provisions topics before there are grants: the owner writes the audit in every release alike.
     async with session.owner_database() as connection, session.audited(connection, "topics apply") as detail:
-        plan = await asyncio.to_thread(_provision, session, replication_factor)
+        plan = await asyncio.to_thread(_provision, session, brokers)
         detail["changes"] = plan.changes
         return applied(plan.changes)
 
 
-def _provision(session: Session, replication_factor: int) -> TopicsPlan:
+def _provision(session: Session, brokers: int) -> TopicsPlan:
     topics, consumer_user = session.kafka_contract()
     with session.kafka() as kafka:
-        plan = kafka.plan(topics, declared_access(topics, consumer_user), replication_factor)
-        kafka.apply(plan, topics, replication_factor)
+        plan = kafka.plan(topics, declared_access(topics, consumer_user), brokers)
+        kafka.apply(plan, topics, brokers)
         return plan

@@ -1,4 +1,4 @@
-"""Where topics and access to them differ from the contract."""
+"""What applying the contract would do to topics and access to them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from app.entrypoints.admin.wiring import Session
 
 def command(
     context: typer.Context,
-    replication_factor: Annotated[int, typer.Option(min=1, help="Replicas per partition in this environment.")] = 1,
+    brokers: Annotated[int, typer.Option(min=1, help="Kafka brokers of this environment.")] = 1,
 ) -> Outcome:
     """List missing topics, too few partitions, other settings and other access; exit 3 when there are any.
 
-    More partitions than declared, or another replication factor, is refused: a person has to decide.
+    What would shrink a topic, another number of copies, and brokers that create topics by themselves are refused by
+    name: a person has to decide. `topics diff` lists them beside the rest.
     """
     session: Session = context.obj
     topics, consumer_user = session.kafka_contract()
     with session.kafka() as kafka:
-        return planned(kafka.plan(topics, declared_access(topics, consumer_user), replication_factor).changes)
+        return planned(kafka.plan(topics, declared_access(topics, consumer_user), brokers).changes)
