@@ -10,7 +10,7 @@ from psycopg import errors
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
 
-REQUIRED_MIGRATION = "0008_expand_row_level_security"
+REQUIRED_MIGRATION = "0009_expand_relay_membership"
 
 _SQL = NamedBlocks("schema")
 

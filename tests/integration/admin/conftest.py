@@ -1,0 +1,3 @@
+from tests.support.event_fixtures import kafka, own_outbox, owner_connection, tenant
+
+__all__ = ["kafka", "own_outbox", "owner_connection", "tenant"]

@@ -1,0 +1,204 @@
+"""The contract of topics against a real broker: differences found, repaired where that is safe, refused by name where not."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from app.adapters.kafka.administration import (
+    Access,
+    KafkaAdministration,
+    TopicsPlan,
+    TopicsRefusedError,
+    declared_access,
+)
+from app.contracts.loader import Topic, load_topics
+from tests.support.kafka import Kafka
+
+DAY_MS = 86_400_000
+CONSUMER = "consumer"
+
+
+class Cluster:
+    """The cluster with the declared topics and one of the test's own beside them."""
+
+    def __init__(self, client: KafkaAdminClient, topic: Topic) -> None:
+        self.client = client
+        self.administration = KafkaAdministration(client)
+        self.topic = topic
+
+    def topics(self, topic: Topic | None = None) -> dict[str, Topic]:
+        mine = topic or self.topic
+        return {**load_topics(), mine.name: mine}
+
+    def compare(self, topic: Topic | None = None) -> TopicsPlan:
+        topics = self.topics(topic)
+        return self.administration.compare(topics, declared_access(topics, CONSUMER), 1)
+
+    def plan(self, topic: Topic | None = None) -> TopicsPlan:
+        topics = self.topics(topic)
+        return self.administration.plan(topics, declared_access(topics, CONSUMER), 1)
+
+    def apply(self, topic: Topic | None = None) -> None:
+        self.administration.apply(self.plan(topic), self.topics(topic), 1)
+
+    def set(self, **settings: str) -> None:
+        named = {key.replace("_", "."): value for key, value in settings.items()}
+        self.client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, self.topic.name, named)])
+
+    def settles(self, changes: list[str]) -> None:
+        """Metadata of a change reaches a broker a moment after the change is acknowledged."""
+        deadline = time.monotonic() + 10
+        while (found := self.compare()).changes != changes:
+            assert time.monotonic() < deadline, found.changes
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def cluster(kafka: Kafka) -> Iterator[Cluster]:
+    declared = load_topics()["oms.order.events.v1"]
+    topic = declared.model_copy(update={"name": f"test.order{uuid.uuid4().hex[:8]}.events.v1", "partitions": 2})
+    client = KafkaAdminClient(**kafka.connection("admin").options())
+    found = Cluster(client, topic)
+    try:
+        found.apply()
+        found.settles([])
+        yield found
+    finally:
+        present = {known["name"] for known in client.describe_topics()}
+        topics = load_topics()
+        administration = found.administration
+        administration.apply(administration.compare(topics, declared_access(topics, CONSUMER), 1), topics, 1)
+        client.delete_topics([name for name in present if name.startswith("test.order")])
+        client.delete_acls([_acl_filter(access) for access in _strangers(administration)])
+        client.close()
+
+
+def _strangers(administration: KafkaAdministration) -> list[Access]:
+    return [access for access in administration._access() if access.user.startswith("stranger")]
+
+
+def _acl_filter(access: Access) -> Any:
+    from app.adapters.kafka.administration import _filter  # noqa: PLC0415
+
+    return _filter(access)
+
+
+def give(cluster: Cluster, access: Access) -> None:
+    cluster.administration.apply(TopicsPlan(give=(access,)), {}, 1)
+
+
+def test_a_topic_is_made_once_with_all_that_is_declared(cluster: Cluster) -> None:
+    [made] = cluster.client.describe_topics([cluster.topic.name])
+    settings = cluster.administration._settings([cluster.topic.name])[cluster.topic.name]
+
+    assert len(made["partitions"]) == 2
+    assert {key: settings[key]["value"] for key in ("retention.ms", "cleanup.policy", "min.insync.replicas")} == {
+        "retention.ms": "2592000000",
+        "cleanup.policy": "delete",
+        "min.insync.replicas": "1",
+    }
+    assert cluster.compare().refused == ()
+
+
+def test_what_was_altered_by_hand_is_a_difference_and_is_repaired(cluster: Cluster) -> None:
+    name = cluster.topic.name
+    cluster.set(retention_ms=str(DAY_MS), cleanup_policy="compact", retention_bytes="1024")
+    altered = [
+        f"set retention.ms=2592000000 on {name}",
+        f"set cleanup.policy=delete on {name}",
+        f"reset retention.bytes on {name} to the broker's default",
+    ]
+    cluster.settles(altered)
+
+    cluster.apply()
+
+    cluster.settles([])
+
+
+def test_partitions_grow_and_never_shrink(cluster: Cluster) -> None:
+    name = cluster.topic.name
+    cluster.apply(cluster.topic.model_copy(update={"partitions": 3}))
+    [grown] = cluster.client.describe_topics([name])
+    assert len(grown["partitions"]) == 3
+
+    with pytest.raises(
+        TopicsRefusedError, match=f"{name} has 3 partitions, declared are 2: a partition is never removed"
+    ):
+        cluster.plan()
+
+
+@pytest.mark.parametrize("retention_ms", [31 * DAY_MS, -1])
+def test_a_retention_is_never_shortened(cluster: Cluster, retention_ms: int) -> None:
+    name = cluster.topic.name
+    cluster.set(retention_ms=str(retention_ms))
+    cluster.settles([f"set retention.ms=2592000000 on {name}"])
+
+    with pytest.raises(TopicsRefusedError, match=f"{name} has retention.ms={retention_ms}, declared is 2592000000"):
+        cluster.apply()
+
+    assert cluster.administration._settings([name])[name]["retention.ms"]["value"] == str(retention_ms)
+    cluster.set(retention_ms=str(cluster.topic.retention_ms))
+
+
+def test_another_number_of_copies_is_named(cluster: Cluster) -> None:
+    topics = cluster.topics()
+
+    found = cluster.administration.compare(topics, declared_access(topics, CONSUMER), 3)
+
+    assert f"{cluster.topic.name} has replication factor 1, declared is 3 for 3 brokers" in "\n".join(found.refused)
+
+
+def test_access_that_is_missing_or_surplus_is_a_difference_in_either_direction(cluster: Cluster) -> None:
+    name = cluster.topic.name
+    surplus = [
+        Access("consumer", "READ", "TOPIC", name, permission="DENY"),
+        Access("relay", "DELETE", "TOPIC", name),
+        Access("stranger", "READ", "TOPIC", "*"),
+        Access("stranger", "READ", "TOPIC", name),
+        Access("stranger", "WRITE", "TOPIC", "test.order", pattern="PREFIXED"),
+    ]
+    for access in surplus:
+        give(cluster, access)
+    give(cluster, Access("stranger", "READ", "TOPIC", "analytics.of.others"))
+    cluster.administration.apply(TopicsPlan(take=(Access("relay", "WRITE", "TOPIC", name),)), {}, 1)
+    cluster.settles([f"allow relay: WRITE on topic {name}", *(f"withdraw {access}" for access in sorted(surplus))])
+
+    cluster.apply()
+
+    cluster.settles([])
+    assert _strangers(cluster.administration) == [Access("stranger", "READ", "TOPIC", "analytics.of.others")]
+
+
+def test_a_topic_that_is_not_declared_is_shown_and_left_alone(cluster: Cluster) -> None:
+    topics = load_topics()
+
+    found = cluster.administration.compare(topics, declared_access(topics, CONSUMER), 1)
+
+    assert cluster.topic.name in found.undeclared
+    assert not any("delete" in line for line in found.changes)
+
+
+def test_the_running_brokers_create_no_topic_by_themselves(cluster: Cluster) -> None:
+    assert cluster.administration._broker_problems() == []
+
+
+def test_a_broker_that_creates_topics_by_itself_is_named(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting is read-only while the broker runs, so its answer is altered on the way."""
+    describe = cluster.client.describe_configs
+
+    def altered(resources: list[ConfigResource], **options: Any) -> Any:
+        described = describe(resources, **options)
+        for settings in described.get("broker", {}).values():
+            settings["auto.create.topics.enable"]["value"] = "true"
+        return described
+
+    monkeypatch.setattr(cluster.client, "describe_configs", altered)
+
+    with pytest.raises(TopicsRefusedError, match=r"broker 1: auto\.create\.topics\.enable is true"):
+        cluster.plan()
