@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -56,27 +57,42 @@ class RepairStore(Protocol):
         ...
 
 
-async def requeue_event(store: RepairStore, event_id: UUID, reason: RepairReason) -> Repaired:
-    """Let the relay publish a parked event again, and with it the events that wait behind it.
+@dataclass(frozen=True)
+class Repair:
+    """One kind of repair.
+
+    Args:
+        action: its name in the audit.
+        change: makes it for the thing of this id; None where that is not in a state to be repaired.
+        refusal: what to tell the operator then, with {target} in place of the id.
+    """
+
+    action: str
+    change: Callable[[RepairStore, UUID], Awaitable[Repaired | None]]
+    refusal: str
+
+
+REQUEUE_EVENT = Repair(
+    "repair.outbox.requeue", lambda store, event_id: store.requeue_event(event_id), "no parked event {target}"
+)
+"""The relay publishes a parked event again, and with it the events that wait behind it."""
+
+RETRY_START = Repair(
+    "repair.workflow.retry",
+    lambda store, order_id: store.retry_start(order_id),
+    "order {target} has no workflow reference that waits or failed",
+)
+"""The starter tries again now to start an order's process."""
+
+
+async def carry_out(repair: Repair, store: RepairStore, target: UUID, reason: RepairReason) -> Repaired:
+    """Make a repair and its audit entry.
 
     Raises:
-        RepairRefusedError: there is no parked event of that id.
+        RepairRefusedError: there is nothing of this id to repair; nothing was changed.
     """
-    repaired = await store.requeue_event(event_id)
+    repaired = await repair.change(store, target)
     if repaired is None:
-        raise RepairRefusedError(f"no parked event {event_id}")
-    await store.audit("repair.outbox.requeue", repaired, reason)
-    return repaired
-
-
-async def retry_start(store: RepairStore, order_id: UUID, reason: RepairReason) -> Repaired:
-    """Let the starter try again now to start an order's process.
-
-    Raises:
-        RepairRefusedError: the order's process was started, or there is no such order.
-    """
-    repaired = await store.retry_start(order_id)
-    if repaired is None:
-        raise RepairRefusedError(f"order {order_id} has no workflow reference that waits or failed")
-    await store.audit("repair.workflow.retry", repaired, reason)
+        raise RepairRefusedError(repair.refusal.format(target=target))
+    await store.audit(repair.action, repaired, reason)
     return repaired

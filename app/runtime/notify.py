@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 
 class Notifier:
@@ -30,8 +31,8 @@ class Notifier:
         return None if self._watchdog_usec is None else self._watchdog_usec / 3_000_000
 
     def ready(self, status: str = "") -> None:
-        """Report that every start-up check has passed."""
-        self._send(f"READY=1\nSTATUS={status}")
+        """Report that every start-up check has passed; waits until the service manager has room for it."""
+        self._send(f"READY=1\nSTATUS={status}", may_be_lost=False)
 
     def watchdog(self) -> None:
         """Report progress: call it from the loop that does the work."""
@@ -45,8 +46,11 @@ class Notifier:
         """Report that the unit takes no new work and finishes what it has."""
         self._send(f"STOPPING=1\nSTATUS={status}")
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, *, may_be_lost: bool = True) -> None:
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.sendto(message.encode(), self._address)
+            # A service manager that is behind must not hold up the loop that works: the next message says it again.
+            channel.setblocking(not may_be_lost)
+            with suppress(BlockingIOError):
+                channel.sendto(message.encode(), self._address)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-STATE = Path("/var/lib/cpq-oms")
-HOST = "10.56.2.11"
+from tests.support.released_host import STATE, find_host
+
 PORTS = {"postgresql": 5432, "redis": 6379, "kafka": 9092, "zeebe": 26500, "simulator": 8090}
 
 
@@ -46,8 +45,9 @@ def find_services() -> Services:
     state = STATE / environment
     if not state.is_dir():
         raise FileNotFoundError(f"{state}: the hosts of the {environment} inventory are not up")
-    endpoints = {service: f"{HOST}:{port}" for service, port in PORTS.items()}
     override = state / "endpoints.json"
-    if override.is_file():
-        endpoints |= json.loads(override.read_text())
-    return Services(environment, endpoints)
+    named: dict[str, str] = json.loads(override.read_text()) if override.is_file() else {}
+    if named.keys() >= PORTS.keys():
+        return Services(environment, named)
+    address = find_host().address
+    return Services(environment, {service: f"{address}:{port}" for service, port in PORTS.items()} | named)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import socket
@@ -18,12 +17,11 @@ from app.entrypoints.simulator.issuer import Issuer
 from app.entrypoints.simulator.ledger import Ledger
 from app.runtime.clock import SystemClock
 from app.runtime.ids import UuidV7Ids
-from app.runtime.logging import configure, get_logger
+from app.runtime.logging import get_logger
 from app.runtime.metrics import MetricsServer, SimulatorMetrics, new_registry
 from app.runtime.notify import Notifier
-from app.runtime.release import installed_release
 from app.runtime.shutdown import Shutdown
-from app.settings import reader
+from app.settings import command_line
 from app.settings.simulator import SimulatorSettings
 
 log = get_logger(__name__)
@@ -47,7 +45,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: SimulatorSettings, notifier: Notifier) -> int:
+async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifier) -> int:
     """Serve until asked to stop; return the exit status."""
     shutdown = Shutdown.on_signals()
     registry = new_registry()
@@ -101,18 +99,7 @@ async def serve(settings: SimulatorSettings, notifier: Notifier) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the simulator; exit status 78 for settings that are wrong."""
-    parser = argparse.ArgumentParser(prog="cpq-oms-simulator", description=__doc__)
-    parser.add_argument("--check-config", action="store_true", help="validate the settings and exit 0 or 78")
-    arguments = parser.parse_args(argv)
-    environ = reader.take_environment()
-    if arguments.check_config:
-        return reader.check(SimulatorSettings, environ)
-    status = reader.check(SimulatorSettings, environ)
-    if status:
-        return status
-    settings = reader.read(SimulatorSettings, environ, reader.credentials_directory(environ))
-    configure(settings.log_level, "simulator", installed_release().release_id, settings.app_instance_id)
-    return asyncio.run(serve(settings, Notifier.from_environ(environ)))
+    return command_line.run("simulator", SimulatorSettings, serve, argv)
 
 
 if __name__ == "__main__":

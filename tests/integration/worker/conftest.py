@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pyzeebe import ZeebeClient
+from pyzeebe.grpc_internals.zeebe_adapter import ZeebeAdapter
 
 from app.adapters.postgres.pool import Connection
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
@@ -199,6 +200,19 @@ async def orders(open_pool: OpenPool, admin_connection: Connection, tenant_id: s
         return await place_order(open_unit_of_work, tenant_id)
 
     return Orders(place, admin_connection)
+
+
+@pytest.fixture
+async def own_orders(services: Services, admin_connection: Connection) -> None:
+    """No order of an earlier test waits for a starter or, its process begun, for a worker."""
+    await admin_connection.execute("UPDATE cpq.workflow_reference SET state = 'failed' WHERE state = 'pending'")
+    async with open_channel(services.address("zeebe")) as channel:
+        client, adapter = ZeebeClient(channel), ZeebeAdapter(channel)
+        for job_type in load_job_types().job_types:
+            # A request time-out below zero: the jobs that are there, without waiting for more.
+            waiting = adapter.activate_jobs(job_type, "tests", 60_000, 1000, [], -1)
+            for instance in {job.process_instance_key async for job in waiting}:
+                await client.cancel_process_instance(instance)
 
 
 @pytest.fixture(autouse=True)

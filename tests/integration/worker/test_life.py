@@ -72,7 +72,7 @@ async def test_a_worker_is_not_ready_without_its_database(start_worker: StartWor
 
     assert not worker.wait_for("READY=1", 20)
     assert worker.wait(20) == 1
-    assert "start failed" in worker.log
+    assert "start_failed" in worker.log
 
 
 def test_wrong_settings_are_all_named_and_nothing_starts() -> None:

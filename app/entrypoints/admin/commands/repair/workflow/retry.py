@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from app.adapters.postgres.repairs import PostgresRepairStore
-from app.application.repair import RepairReason, retry_start
-from app.entrypoints.admin.outcome import Outcome, applied
+from app.application.repair import RETRY_START
+from app.entrypoints.admin import repairing
+from app.entrypoints.admin.outcome import Outcome
 from app.entrypoints.admin.wiring import Session
-from app.runtime.ids import UuidV7Ids
 
 
 def command(
@@ -22,15 +20,4 @@ def command(
 ) -> Outcome:
     """Make an order's workflow reference due now; refused once its process was started."""
     session: Session = context.obj
-    return asyncio.run(_retry(session, order_id, RepairReason(session.operator, reason)))
-
-
-async def _retry(session: Session, order_id: UUID, reason: RepairReason) -> Outcome:
-    async with (
-        session.database() as connection,
-        session.audited(connection, "repair workflow retry", reason.text) as detail,
-        connection.transaction(),
-    ):
-        repaired = await retry_start(PostgresRepairStore(connection, UuidV7Ids()), order_id, reason)
-        detail["order_id"], detail["tenant_id"] = repaired.target_id, repaired.tenant_id
-    return applied([f"retry the start of order {order_id} of {repaired.tenant_id}"])
+    return repairing.run(session, RETRY_START, order_id, reason, "retry the start of order {repaired}")

@@ -1,0 +1,62 @@
+"""Notifications to a service manager that does not read: a working loop goes on, READY arrives."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from app.runtime.notify import Notifier
+
+PATIENCE_SECONDS = 10
+
+
+@pytest.fixture
+def full_socket(tmp_path: Path) -> Iterator[socket.socket]:
+    """The notify socket of a manager that stopped reading: not one more message fits."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE_SECONDS)
+        other.settimeout(0.1)
+        with suppress(TimeoutError):
+            while True:
+                other.sendto(b"somebody else's", str(tmp_path / "notify"))
+        yield manager
+
+
+@pytest.fixture
+def notifier(full_socket: socket.socket) -> Notifier:
+    return Notifier(full_socket.getsockname())
+
+
+@pytest.mark.parametrize("message", ["watchdog", "status", "stopping"])
+def test_progress_is_not_held_up_by_a_full_socket(notifier: Notifier, message: str) -> None:
+    arguments = ["reading"] if message == "status" else []
+    sending = threading.Thread(target=getattr(notifier, message), args=arguments, daemon=True)
+
+    sending.start()
+    sending.join(PATIENCE_SECONDS)
+
+    assert not sending.is_alive()
+
+
+def test_ready_waits_until_it_fits(notifier: Notifier, full_socket: socket.socket) -> None:
+    sending = threading.Thread(target=notifier.ready, args=["working"], daemon=True)
+    sending.start()
+    sending.join(0.2)
+    assert sending.is_alive()
+
+    message = b""
+    while not message.startswith(b"READY=1"):
+        message = full_socket.recv(4096)
+
+    assert message == b"READY=1\nSTATUS=working"
+    sending.join(PATIENCE_SECONDS)
+    assert not sending.is_alive()
