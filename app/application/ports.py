@@ -324,18 +324,28 @@ class CallRefused:
 
 @dataclass(frozen=True, slots=True)
 class CallNotDone:
-    """Nothing was done, and a later call may succeed."""
+    """Nothing was done, and a later call may succeed.
+
+    With `retry_after` the time was wrong, not the call: the system or its guard asks for that pause, and the run does
+    not count towards the limit of runs.
+    """
 
     error: str
     status: int | None = None
+    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallUnknown:
-    """The call went out and no answer can be relied on: only a query can tell."""
+    """No answer can be relied on: only a query can tell.
+
+    With `retry_after` it makes no sense to ask before: the work goes on there, or nobody may ask now. Such a run does not
+    count towards the limit of runs either.
+    """
 
     error: str
     status: int | None = None
+    retry_after: timedelta | None = None
 
 
 CallOutcome: TypeAlias = CallDone | CallRefused | CallNotDone | CallUnknown

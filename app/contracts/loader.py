@@ -224,6 +224,104 @@ class _FeatureFlagsFile(_Contract):
     flags: Mapping[Name, FeatureFlag]
 
 
+class ExternalEndpoint(_Contract):
+    """Where a system is called: the setting with the base URL of an environment, and the collection below it."""
+
+    setting: Annotated[str, Field(pattern=r"^[A-Z][A-Z_]*_URL$")]
+    collection: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9/-]*$")]
+
+
+class ExternalRetry(_Contract):
+    """How soon and how late a step asks a system again."""
+
+    shortest_pause: Duration
+    longest_pause: Duration
+
+
+class CircuitBreaker(_Contract):
+    """When calls to a system stop for a while.
+
+    Attributes:
+        failures: failed calls in a row that open it.
+        unproven_calls: most calls let out since one last succeeded.
+        open_for: how long nothing is sent; then one call tries.
+    """
+
+    failures: Annotated[int, Field(ge=1)]
+    unproven_calls: Annotated[int, Field(ge=1, le=10)]
+    open_for: Duration
+
+
+class RateLimit(_Contract):
+    """Calls and queries of all processes together: `calls` in each `per`, after a burst of `burst`."""
+
+    calls: Annotated[int, Field(ge=1)]
+    per: Duration
+    burst: Annotated[int, Field(ge=1)]
+
+    @property
+    def interval(self) -> timedelta:
+        """Time between two calls at the steady rate."""
+        return self.per / self.calls
+
+
+class IdempotencyKey(_Contract):
+    """How a system is told that two calls are the same, how it is asked what it did, and what makes the key."""
+
+    header: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z-]*$")]
+    query: Annotated[str, Field(pattern=r"^[a-z][A-Za-z]*$")]
+    made_of: tuple[Literal["environment"], Literal["tenant"], Literal["order"], Literal["step"], Literal["epoch"]]
+
+
+class Sandbox(_Contract):
+    """How a system answers outside production, where the simulator plays it."""
+
+    answers: Literal["done", "accepted"]
+    finishes_after: Duration | None = None
+
+
+class ExternalCallback(_Contract):
+    """Whether a system finishes work by calling back, and how it knows the URL and proves itself.
+
+    Attributes:
+        url: `per-call`: each call names the URL of its tenant in `header`; `none`: the system never calls back.
+        secret: the credential that the signing keys of the tenants are made from.
+        window: how old or how far ahead a callback's timestamp may be.
+    """
+
+    url: Literal["none", "per-call"]
+    header: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z-]*$")] | None = None
+    secret: Name | None = None
+    window: Duration | None = None
+
+
+class ExternalReconciliation(_Contract):
+    """How far back the regular comparison looks, and how fresh something may be to be left out of it."""
+
+    looks_back: Duration
+    grace: Duration
+
+
+class ExternalSystemPolicy(_Contract):
+    """Everything that is decided about one external system."""
+
+    purpose: Text
+    endpoint: ExternalEndpoint
+    credential: Name
+    timeout: Duration
+    retry: ExternalRetry
+    circuit_breaker: CircuitBreaker
+    rate_limit: RateLimit
+    idempotency_key: IdempotencyKey
+    sandbox: Sandbox
+    callback: ExternalCallback
+    reconciliation: ExternalReconciliation
+
+
+class _ExternalSystemsFile(_Contract):
+    external_systems: Mapping[Name, ExternalSystemPolicy]
+
+
 @dataclass(frozen=True)
 class Contracts:
     """All contract files, checked against each other."""
@@ -234,6 +332,7 @@ class Contracts:
     redis: RedisKeys
     flags: Mapping[str, FeatureFlag]
     processes: Processes
+    external_systems: Mapping[str, ExternalSystemPolicy]
 
 
 def load_units(directory: Path = DIRECTORY) -> Mapping[str, Unit]:
@@ -279,6 +378,48 @@ def load_feature_flags(directory: Path = DIRECTORY) -> Mapping[str, FeatureFlag]
     return _read(directory / "feature_flags.yml", _FeatureFlagsFile).flags
 
 
+def load_external_systems(directory: Path = DIRECTORY) -> Mapping[str, ExternalSystemPolicy]:
+    """Read external_systems.yml, by system; raises ContractError, also when a policy contradicts itself."""
+    systems = _read(directory / "external_systems.yml", _ExternalSystemsFile).external_systems
+    problems = [
+        f"external_systems.yml: external_systems.{name}.{problem}"
+        for name, policy in systems.items()
+        for problem in _policy_problems(name, policy)
+    ]
+    if problems:
+        raise ContractError(problems)
+    return systems
+
+
+def _policy_problems(name: str, policy: ExternalSystemPolicy) -> Iterable[str]:
+    setting = f"{name.upper().replace('-', '_')}_URL"
+    if policy.endpoint.setting != setting:
+        yield f"endpoint.setting: expected {setting}, after the system"
+    if policy.credential != f"{name}-token":
+        yield f"credential: expected {name}-token, after the system"
+    if policy.retry.longest_pause < policy.retry.shortest_pause:
+        yield "retry.longest_pause: is shorter than shortest_pause"
+    if policy.circuit_breaker.unproven_calls < policy.circuit_breaker.failures:
+        yield "circuit_breaker.unproven_calls: are fewer than failures, so it could never open"
+    if (policy.sandbox.answers == "accepted") != (policy.sandbox.finishes_after is not None):
+        yield "sandbox.finishes_after: belongs to what is accepted, and to nothing else"
+    yield from _callback_problems(name, policy)
+
+
+def _callback_problems(name: str, policy: ExternalSystemPolicy) -> Iterable[str]:
+    callback = policy.callback
+    details = (callback.header, callback.secret, callback.window)
+    if callback.url == "none":
+        if any(detail is not None for detail in details):
+            yield "callback: a system that never calls back has no header, secret or window"
+        if policy.sandbox.answers == "accepted":
+            yield "sandbox.answers: what is accepted is finished by callback, and callback.url is none"
+    elif any(detail is None for detail in details):
+        yield "callback: header, secret and window are needed"
+    elif callback.secret != f"{name}-callback-secret":
+        yield f"callback.secret: expected {name}-callback-secret, after the system"
+
+
 def load(directory: Path = DIRECTORY) -> Contracts:
     """Read all contract files and hold them against each other.
 
@@ -292,9 +433,18 @@ def load(directory: Path = DIRECTORY) -> Contracts:
     redis = _collect(problems, load_redis_keys, directory)
     flags = _collect(problems, load_feature_flags, directory)
     processes = _collect(problems, load_processes, directory)
-    if units is None or job_types is None or topics is None or redis is None or flags is None or processes is None:
+    systems = _collect(problems, load_external_systems, directory)
+    if (
+        units is None
+        or job_types is None
+        or topics is None
+        or redis is None
+        or flags is None
+        or processes is None
+        or systems is None
+    ):
         raise ContractError(problems)
-    contracts = Contracts(units, job_types, topics, redis, flags, processes)
+    contracts = Contracts(units, job_types, topics, redis, flags, processes, systems)
     problems += _disagreements(contracts, directory)
     if problems:
         raise ContractError(problems)
@@ -320,6 +470,7 @@ def _disagreements(contracts: Contracts, directory: Path) -> list[str]:
         *_job_problems(contracts),
         *_topic_problems(contracts, directory),
         *_process_problems(contracts, directory),
+        *_external_system_problems(contracts),
     ]
 
 
@@ -385,6 +536,26 @@ def _process_problems(contracts: Contracts, directory: Path) -> Iterable[str]:
             yield f"{where}.file: is {process.file!r}, the process id says {process_id}.bpmn"
         if not (directory / "variables" / process.variables_schema).is_file():
             yield f"{where}.variables_schema: variables/{process.variables_schema} does not exist"
+
+
+def _external_system_problems(contracts: Contracts) -> Iterable[str]:
+    systems = contracts.external_systems
+    for name, job_type in contracts.job_types.job_types.items():
+        if job_type.external_system is None:
+            continue
+        policy = systems.get(job_type.external_system)
+        if policy is None:
+            yield f"job_types.yml: job_types.{name}.external_system: {job_type.external_system!r} is not declared"
+        elif job_type.retry_backoff < policy.retry.shortest_pause:
+            yield f"job_types.yml: job_types.{name}.retry_backoff: {job_type.external_system} wants a longer pause"
+    tokens = {policy.credential for policy in systems.values()}
+    secrets = {policy.callback.secret for policy in systems.values() if policy.callback.secret}
+    for name, unit in contracts.units.items():
+        for kind, declared in (("-token", tokens), ("-callback-secret", secrets)):
+            held = {credential for credential in unit.credentials if credential.endswith(kind)}
+            # A unit has to do with every system or with none.
+            for credential in sorted(held ^ declared) if held else ():
+                yield f"units.yml: units.{name}.credentials: {credential} is here or in external_systems.yml, not in both"
 
 
 def _instances(contracts: Contracts, unit: str) -> set[str]:

@@ -6,14 +6,15 @@ from typing import Annotated
 
 from pydantic import Field
 
+from app.settings.external_systems import ExternalEnvironment, ExternalTokens
 from app.settings.reader import Credential
 from app.settings.shared import AddressValue, HttpUrl, UnitSettings
 
 
-class SimulatorSettings(UnitSettings):
+class SimulatorSettings(UnitSettings, ExternalEnvironment, ExternalTokens):
     """Where the simulator serves, whose tokens it issues, and the secrets its callers must know.
 
-    `state_directory` is systemd's STATE_DIRECTORY: the issuer's key and the ledger live there.
+    `external_environment` is the kind that the simulated endpoints prove to be. `state_directory` is systemd's STATE_DIRECTORY: the issuer's key and the ledger live there.
     """
 
     http_bind: AddressValue
@@ -21,6 +22,3 @@ class SimulatorSettings(UnitSettings):
     auth_audience: Annotated[str, Field(min_length=1)]
     state_directory: Annotated[str, Field(pattern="^/")]
     issuer_client_secret: Credential
-    inventory_token: Credential
-    provisioning_token: Credential
-    billing_token: Credential

@@ -139,7 +139,7 @@ def test_artifact_holds_what_it_declares(bundle: Path, unit: str) -> None:
         ("api", "app.adapters.kafka.producer"),
         ("api", "app.adapters.zeebe.worker"),
         ("consumer", "app.adapters.http.external_system"),
-        ("simulator", "app.contracts.loader"),
+        ("simulator", "app.domain.order"),
     ],
 )
 def test_forbidden_import_stops_the_build(clone: Checkout, unit: str, forbidden: str) -> None:

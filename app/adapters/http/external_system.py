@@ -1,14 +1,15 @@
-"""One shape for every external system: POST does the work once per Idempotency-Key, GET ?idempotencyKey= tells of it.
+"""One shape for every external system: POST does the work once per idempotency key, GET with that key tells of it.
 
 What matters is what is known of the effect. A call that never left, and a refusal, had none. Everything else that is
-not a readable answer is unknown: a timeout, a lost connection, a broken reply, any 5xx.
+not a readable answer is unknown: a timeout, a lost connection, a broken reply, any 5xx. So is work that was accepted and
+not finished yet: a later query, or the system's callback, tells.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -16,11 +17,12 @@ from typing import Any
 import httpx
 
 from app.application.ports import CallDone, CallNotDone, CallOutcome, CallRefused, CallUnknown
+from app.contracts.loader import ExternalSystemPolicy
 
 # The request never reached the system: there was no connection to send it on.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _CONNECT_SECONDS = 2.0
-# Refused before acting, and not because of the order: our credential, the address, or the moment is wrong.
+# Refused before acting, and not because of the order: our credential or the address is wrong, or the moment is.
 _NOT_THE_ORDER = frozenset(
     {
         HTTPStatus.UNAUTHORIZED,
@@ -28,9 +30,9 @@ _NOT_THE_ORDER = frozenset(
         HTTPStatus.NOT_FOUND,
         HTTPStatus.METHOD_NOT_ALLOWED,
         HTTPStatus.TOO_EARLY,
-        HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
+_ACCEPTED, _FAILED = "accepted", "failed"
 
 
 class HttpExternalSystem:
@@ -39,29 +41,38 @@ class HttpExternalSystem:
     Args:
         client: shared by the systems of a process; opened and closed by its owner.
         name: the system's name, for messages.
-        url: the collection that calls are posted to.
+        policy: what is declared about the system.
+        base_url: where the system is in this environment.
         token: the bearer token.
-        timeout: for a call or a query from first byte to last, connection included.
+        timeout: asked for each call or query: the time from first byte to last, connection included.
     """
 
-    def __init__(self, client: httpx.AsyncClient, name: str, url: str, token: str, timeout: timedelta) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        name: str,
+        policy: ExternalSystemPolicy,
+        *,
+        base_url: str,
+        token: str,
+        timeout: Callable[[], timedelta],
+    ) -> None:
         self._client = client
         self._name = name
-        self._url = url
+        self._policy = policy
+        self._url = f"{base_url}/{policy.endpoint.collection}"
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        self._total = timeout.total_seconds()
-        # A connection that does not come about is noticed before the whole time is up: then nothing was sent.
-        connect = min(_CONNECT_SECONDS, self._total / 2)
-        self._timeout = httpx.Timeout(self._total, connect=connect, pool=connect)
+        self._timeout = timeout
 
     async def call(self, idempotency_key: str, request: Mapping[str, Any]) -> CallOutcome:
+        total = self._timeout().total_seconds()
         try:
-            async with asyncio.timeout(self._total):
+            async with asyncio.timeout(total):
                 response = await self._client.post(
                     self._url,
                     json=request,
-                    headers={**self._headers, "Idempotency-Key": idempotency_key},
-                    timeout=self._timeout,
+                    headers={**self._headers, self._policy.idempotency_key.header: idempotency_key},
+                    timeout=_timeout(total),
                 )
         except _NOT_SENT as error:
             return CallNotDone(self._describe(error))
@@ -71,35 +82,76 @@ class HttpExternalSystem:
 
     def _outcome(self, response: httpx.Response) -> CallOutcome:
         """Say what an answer to a call proves."""
-        status = response.status_code
         if response.is_success:
-            reference = _reference(_json(response))
-            return CallDone(reference, status) if reference else CallUnknown(f"{self._name}: unreadable answer", status)
+            return self._success(response)
+        status = response.status_code
         error = f"{self._name}: {status} {_title(response)}".strip()
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return CallNotDone(error, status, retry_after=self._retry_after(response))
         if status in _NOT_THE_ORDER:
             return CallNotDone(error, status)
         if response.is_client_error and status != HTTPStatus.REQUEST_TIMEOUT:
             return CallRefused(error, status)
         return CallUnknown(error, status)
 
+    def _success(self, response: httpx.Response) -> CallDone | CallUnknown:
+        status, document = response.status_code, _json(response)
+        reference = _reference(document)
+        if reference is None:
+            return CallUnknown(f"{self._name}: unreadable answer", status)
+        if status == HTTPStatus.ACCEPTED or document.get("state") == _ACCEPTED:
+            return self._accepted(reference, status)
+        return CallDone(reference, status)
+
     async def find(self, idempotency_key: str) -> CallDone | CallNotDone | CallUnknown:
+        total = self._timeout().total_seconds()
         try:
-            async with asyncio.timeout(self._total):
+            async with asyncio.timeout(total):
                 response = await self._client.get(
-                    self._url, params={"idempotencyKey": idempotency_key}, headers=self._headers, timeout=self._timeout
+                    self._url,
+                    params={self._policy.idempotency_key.query: idempotency_key},
+                    headers=self._headers,
+                    timeout=_timeout(total),
                 )
         except (httpx.HTTPError, TimeoutError) as error:
             return CallUnknown(self._describe(error))
+        return self._found(response)
+
+    def _found(self, response: httpx.Response) -> CallDone | CallNotDone | CallUnknown:
+        """Say what an answer to a query proves."""
+        status = response.status_code
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            error = f"{self._name}: {status} {_title(response)}".strip()
+            return CallUnknown(error, status, retry_after=self._retry_after(response))
         document = _json(response)
-        items = document.get("items") if response.status_code == HTTPStatus.OK and isinstance(document, dict) else None
+        items = document.get("items") if status == HTTPStatus.OK and isinstance(document, dict) else None
         if not isinstance(items, list):
-            return CallUnknown(f"{self._name}: {response.status_code}, not a list of items", response.status_code)
+            return CallUnknown(f"{self._name}: {status}, not a list of items", status)
         if not items:
-            return CallNotDone(f"{self._name}: nothing was done", response.status_code)
+            return CallNotDone(f"{self._name}: nothing was done", status)
         reference = _reference(items[0])
         if reference is None:
-            return CallUnknown(f"{self._name}: unreadable item", response.status_code)
-        return CallDone(reference, response.status_code)
+            return CallUnknown(f"{self._name}: unreadable item", status)
+        state = items[0].get("state")
+        if state == _ACCEPTED:
+            return self._accepted(reference, status)
+        # What failed there is refused by name when the next call comes under the same key.
+        failed = CallNotDone(f"{self._name}: {reference} failed there", status)
+        return failed if state == _FAILED else CallDone(reference, status)
+
+    def _accepted(self, reference: str, status: int) -> CallUnknown:
+        """Work that goes on there: there is no result to be had before the pause is over."""
+        error = f"{self._name}: accepted as {reference}, not finished yet"
+        return CallUnknown(error, status, retry_after=self._policy.retry.shortest_pause)
+
+    def _retry_after(self, response: httpx.Response) -> timedelta:
+        """The pause that the system asks for in seconds, within what is declared."""
+        retry = self._policy.retry
+        try:
+            asked = timedelta(seconds=int(response.headers.get("Retry-After", "")))
+        except (ValueError, OverflowError):
+            return retry.shortest_pause
+        return max(retry.shortest_pause, min(asked, retry.longest_pause))
 
     def _describe(self, error: Exception) -> str:
         return f"{self._name}: {type(error).__name__} {error}".strip()
@@ -115,7 +167,17 @@ def new_client() -> httpx.AsyncClient:
     )
 
 
+def _timeout(total: float) -> httpx.Timeout:
+    # A connection that does not come about is noticed before the whole time is up: then nothing was sent.
+    connect = min(_CONNECT_SECONDS, total / 2)
+    return httpx.Timeout(total, connect=connect, pool=connect)
+
+
 def _json(response: httpx.Response) -> Any:
+    """The document of an answer that says it is JSON, and is; None otherwise: a proxy's page proves nothing."""
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        return None
     try:
         return response.json()
     except ValueError:

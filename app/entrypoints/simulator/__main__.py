@@ -11,8 +11,11 @@ from pathlib import Path
 
 import uvicorn
 
+from app.contracts.loader import load_external_systems
 from app.entrypoints.simulator.app import create_app
 from app.entrypoints.simulator.behaviours import Behaviours
+from app.entrypoints.simulator.callbacks import Finisher
+from app.entrypoints.simulator.external_system_resource import Surroundings
 from app.entrypoints.simulator.issuer import Issuer
 from app.entrypoints.simulator.ledger import Ledger
 from app.runtime.clock import SystemClock
@@ -56,18 +59,16 @@ async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifie
     except (OSError, ValueError, sqlite3.Error) as error:
         log.error("state directory is not usable", path=str(state), error=str(error))  # noqa: TRY400 - the text says it all
         return 1
+    systems = load_external_systems()
+    finisher = Finisher(ledger, {}, clock, ids)
     app = create_app(
         issuer=issuer,
         client_secret=settings.issuer_client_secret.get_secret_value(),
-        tokens={
-            "inventory": settings.inventory_token.get_secret_value(),
-            "provisioning": settings.provisioning_token.get_secret_value(),
-            "billing": settings.billing_token.get_secret_value(),
-        },
-        behaviours=Behaviours(),
-        ledger=ledger,
-        metrics=SimulatorMetrics(registry),
-        shutdown=shutdown,
+        systems=systems,
+        tokens={system: settings.token_of(system) for system in systems},
+        environment=settings.app_env,
+        kind=settings.external_environment,
+        around=Surroundings(Behaviours(systems), ledger, finisher, SimulatorMetrics(registry), shutdown),
     )
     server = _Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10)
@@ -83,6 +84,7 @@ async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifie
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.listening.wait()
+        finisher.resume()
         notifier.ready("serving")
         log.info("ready", http_bind=str(settings.http_bind))
         # Fed from the loop that serves: a blocked loop stops feeding, an idle one does not.
@@ -92,6 +94,7 @@ async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifie
         server.should_exit = True
         await serving
     finally:
+        await finisher.stop()
         await metrics_server.stop()
         ledger.close()
     return 0

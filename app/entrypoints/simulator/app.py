@@ -1,4 +1,4 @@
-"""The simulator's URL map: an issuer, the external systems of fulfillment, and the controls of both."""
+"""The simulator's URL map: an issuer, the declared external systems, and the controls of both."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from collections.abc import Mapping
 import falcon.asgi
 from falcon.asgi import Request, Response
 
-from app.entrypoints.simulator.behaviours import Behaviours
-from app.entrypoints.simulator.control_resource import BehavioursResource, LedgerResource
-from app.entrypoints.simulator.external_system_resource import ExternalSystemResource
+from app.contracts.loader import ExternalSystemPolicy
+from app.entrypoints.simulator.control_resource import BehavioursResource, EnvironmentsResource, LedgerResource
+from app.entrypoints.simulator.external_system_resource import (
+    EnvironmentResource,
+    ExternalSystemResource,
+    Surroundings,
+)
 from app.entrypoints.simulator.issuer import Issuer
 from app.entrypoints.simulator.issuer_resource import IssuerResource
-from app.entrypoints.simulator.ledger import Ledger
-from app.runtime.metrics import SimulatorMetrics
-from app.runtime.shutdown import Shutdown
-
-COLLECTIONS = {
-    "inventory": "/inventory/v1/reservations",
-    "provisioning": "/provisioning/v1/activations",
-    "billing": "/billing/v1/subscriptions",
-}
 
 
 class HealthResource:
@@ -35,28 +30,37 @@ def create_app(
     *,
     issuer: Issuer,
     client_secret: str,
+    systems: Mapping[str, ExternalSystemPolicy],
     tokens: Mapping[str, str],
-    behaviours: Behaviours,
-    ledger: Ledger,
-    metrics: SimulatorMetrics,
-    shutdown: Shutdown,
+    environment: str,
+    kind: str,
+    around: Surroundings,
 ) -> falcon.asgi.App[Request, Response]:
-    """Wire the resources; `tokens` holds each external system's bearer token."""
+    """Wire the resources.
+
+    Args:
+        issuer: signs the tokens.
+        client_secret: proves the issuer's clients.
+        systems: the declared policies, by system.
+        tokens: each system's bearer token.
+        environment: the environment that the systems' endpoints belong to.
+        kind: what kind of environment that is.
+        around: what the systems share.
+    """
     app = falcon.asgi.App()
     issuing = IssuerResource(issuer, client_secret)
     app.add_route("/issuer/token", issuing, suffix="token")
     app.add_route("/issuer/jwks.json", issuing, suffix="jwks")
     app.add_route("/issuer/.well-known/openid-configuration", issuing, suffix="configuration")
-    for system, path in COLLECTIONS.items():
-        app.add_route(
-            path,
-            ExternalSystemResource(
-                system, tokens[system], behaviours=behaviours, ledger=ledger, metrics=metrics, shutdown=shutdown
-            ),
-        )
-    controls = BehavioursResource(behaviours)
+    environments = {system: EnvironmentResource(environment, kind) for system in systems}
+    for system, policy in systems.items():
+        resource = ExternalSystemResource(system, policy, tokens[system], around)
+        app.add_route(f"/{system}/{policy.endpoint.collection}", resource)
+        app.add_route(f"/{system}/.well-known/environment", environments[system])
+    controls = BehavioursResource(around.behaviours)
     app.add_route("/control/behaviours", controls)
     app.add_route("/control/behaviours/{system}", controls, suffix="system")
-    app.add_route("/control/ledger", LedgerResource(ledger))
+    app.add_route("/control/environment/{system}", EnvironmentsResource(environments))
+    app.add_route("/control/ledger", LedgerResource(around.ledger))
     app.add_route("/health/ready", HealthResource())
     return app

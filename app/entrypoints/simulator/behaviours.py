@@ -1,15 +1,16 @@
 """How each external system behaves right now, set at run time through /control/behaviours.
 
-Behaviours live in memory: a restarted simulator is a healthy one. What was done is in the ledger and stays.
+A system has one behaviour for every call, and rules before it for the calls they name. All of it lives in memory: a
+restarted simulator is a healthy one. What was done is in the ledger and stays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
-
-SYSTEMS = ("inventory", "provisioning", "billing")
+from typing import Literal
 
 
 class Mode(StrEnum):
@@ -26,6 +27,10 @@ class Mode(StrEnum):
     """Does the work and answers `status`."""
     ACT_THEN_BROKEN_REPLY = "act-then-broken-reply"
     """Does the work and answers 201 with a truncated body."""
+    ACT_THEN_WRONG_CONTENT_TYPE = "act-then-wrong-content-type"
+    """Does the work and answers 201 with a page for people."""
+    ACT_TWICE = "act-twice"
+    """Forgets that keys are there to be kept: does the work again, whatever was done under the key."""
 
     @property
     def acts(self) -> bool:
@@ -33,48 +38,100 @@ class Mode(StrEnum):
         return self not in {Mode.ERROR, Mode.HANG}
 
 
+Answers = Literal["done", "accepted"]
+Finish = Literal["done", "failed"]
+Callbacks = Literal["once", "twice", "early", "none"]
+
+
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """One system's behaviour.
+    """One behaviour of one system.
 
     Args:
         mode: what becomes of a call.
         latency: waited before anything else.
         status: answered in the error modes.
-        remaining: number of calls this holds for, None for all; afterwards the system is healthy again.
+        retry_after: the Retry-After header of the error modes, in whole seconds.
+        remaining: number of calls this holds for, None for all; afterwards it is gone.
         methods: the HTTP methods it holds for; others are answered normally.
+        order_id, idempotency_key: the only calls it holds for.
+        answers: `done` at once or `accepted` for later; None for what is declared for the system's sandbox.
+        finishes_after: when accepted work ends; None for what is declared.
+        finishes_as: how accepted work ends.
+        callbacks: sent when accepted work ends: `twice` with the same id, `early` before the call is answered, or not at all.
     """
 
     mode: Mode = Mode.OK
     latency: timedelta = timedelta()
     status: int = 500
+    retry_after: int | None = None
     remaining: int | None = None
     methods: frozenset[str] = frozenset({"POST"})
+    order_id: str | None = None
+    idempotency_key: str | None = None
+    answers: Answers | None = None
+    finishes_after: timedelta | None = None
+    finishes_as: Finish = "done"
+    callbacks: Callbacks = "once"
+
+    def is_for(self, method: str, key: str) -> bool:
+        """Whether it holds for a call; an order's calls carry the order's id in their key."""
+        return (
+            method in self.methods
+            and self.idempotency_key in {None, key}
+            and (self.order_id is None or self.order_id in key.split(":"))
+        )
 
 
 HEALTHY = Behaviour()
 
 
 class Behaviours:
-    """The current behaviour of every system."""
+    """The current behaviours of every system."""
 
-    def __init__(self) -> None:
-        self._current = dict.fromkeys(SYSTEMS, HEALTHY)
+    def __init__(self, systems: Iterable[str]) -> None:
+        self._current = dict.fromkeys(systems, HEALTHY)
+        self._rules: dict[str, list[Behaviour]] = {system: [] for system in self._current}
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """The systems there are."""
+        return tuple(self._current)
 
     def current(self) -> dict[str, Behaviour]:
-        """Return every system's behaviour without using it up."""
+        """Return every system's general behaviour without using it up."""
         return dict(self._current)
 
-    def set(self, system: str, behaviour: Behaviour) -> None:
-        """Replace the behaviour of a system."""
-        self._current[system] = behaviour
+    def rules(self, system: str) -> tuple[Behaviour, ...]:
+        """Return the rules of a system, the first that holds for a call first."""
+        return tuple(self._rules[system])
 
-    def take(self, system: str, method: str) -> Behaviour:
-        """Return the behaviour for one call and count the call against `remaining`."""
+    def set(self, system: str, behaviour: Behaviour) -> None:
+        """Replace the general behaviour of a system, and forget its rules."""
+        self._current[system] = behaviour
+        self._rules[system] = []
+
+    def add(self, system: str, rule: Behaviour) -> None:
+        """Add a rule behind those there are."""
+        self._rules[system].append(rule)
+
+    def take(self, system: str, method: str, key: str) -> Behaviour:
+        """Return the behaviour for one call and count the call against its `remaining`."""
+        rules = self._rules[system]
+        for place, rule in enumerate(rules):
+            if rule.is_for(method, key):
+                rules[place : place + 1] = _used(rule)
+                return rule
         behaviour = self._current[system]
-        if method not in behaviour.methods:
+        if not behaviour.is_for(method, key):
             return HEALTHY
-        if behaviour.remaining is not None:
-            left = behaviour.remaining - 1
-            self._current[system] = replace(behaviour, remaining=left) if left > 0 else HEALTHY
+        self._current[system] = next(iter(_used(behaviour)), HEALTHY)
         return behaviour
+
+
+def _used(behaviour: Behaviour) -> list[Behaviour]:
+    """What is left of a behaviour after one call: itself, or nothing."""
+    if behaviour.remaining is None:
+        return [behaviour]
+    left = behaviour.remaining - 1
+    return [replace(behaviour, remaining=left)] if left > 0 else []

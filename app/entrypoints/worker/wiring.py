@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
+import httpx
 import psycopg
 from prometheus_client import CollectorRegistry
 from psycopg_pool import PoolTimeout
 
-from app.adapters.http.billing import billing
-from app.adapters.http.external_system import new_client
-from app.adapters.http.inventory import inventory
-from app.adapters.http.provisioning import provisioning
+from app.adapters.http.external_system import HttpExternalSystem, new_client
 from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
 from app.adapters.postgres.schema import ensure_schema
@@ -27,10 +25,10 @@ from app.adapters.zeebe.channel import open_channel
 from app.adapters.zeebe.client import ZeebeWorkflowEngine
 from app.adapters.zeebe.worker import ServedJobType, ZeebeJobWorker
 from app.application.fulfillment import Fulfillment
-from app.application.ports import StoreUnavailable, WorkerRegistration
+from app.application.ports import ExternalSystem, StoreUnavailable, WorkerRegistration
 from app.application.publication import Publication
 from app.application.workflow_start import WorkflowStarter
-from app.contracts.loader import Contracts
+from app.contracts.loader import Contracts, ExternalSystemPolicy
 from app.entrypoints.worker.job_handler import VARIABLE_NAMES, JobHandler
 from app.entrypoints.worker.job_loop import JobLoop
 from app.entrypoints.worker.presence import Presence
@@ -177,24 +175,35 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
                 await listening
 
 
+def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str, ExternalSystem]:
+    """Every declared external system, by name."""
+    settings = common.settings
+
+    def declared_timeout(policy: ExternalSystemPolicy) -> Callable[[], timedelta]:
+        return lambda: min(policy.timeout, settings.external_timeout)
+
+    return {
+        name: HttpExternalSystem(
+            client,
+            name,
+            policy,
+            base_url=settings.url_of(name),
+            token=settings.token_of(name),
+            timeout=declared_timeout(policy),
+        )
+        for name, policy in common.contracts.external_systems.items()
+    }
+
+
 @asynccontextmanager
 async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobLoop]:
     """The loop of a group that serves job types."""
     settings, contract = common.settings, common.contracts.job_types
     ids = UuidV7Ids()
     async with open_channel(str(settings.camunda_grpc_address)) as channel, new_client() as client:
-        timeout = settings.external_timeout
         fulfillment = Fulfillment(
             unit_of_work=unit_of_work_factory(common.pool),
-            systems={
-                "inventory": inventory(
-                    client, settings.inventory_url, settings.inventory_token.get_secret_value(), timeout
-                ),
-                "provisioning": provisioning(
-                    client, settings.provisioning_url, settings.provisioning_token.get_secret_value(), timeout
-                ),
-                "billing": billing(client, settings.billing_url, settings.billing_token.get_secret_value(), timeout),
-            },
+            systems=_external_systems(common, client),
             environment=settings.app_env,
             max_runs=settings.worker_max_runs,
             clock=common.clock,

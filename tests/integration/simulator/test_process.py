@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from app.contracts.loader import load_external_systems
 from tests.support.unit_process import UnitProcess, free_port
 
-TOKENS = ("inventory-token", "provisioning-token", "billing-token")
+TOKENS = tuple(policy.credential for policy in load_external_systems().values())
 CREDENTIALS = {name: name for name in ("issuer-client-secret", *TOKENS)}
 
 StartSimulator = Callable[..., UnitProcess]
@@ -36,6 +37,7 @@ def start(port: int, tmp_path: Path) -> Iterator[StartSimulator]:
             "HTTP_BIND": f"127.0.0.1:{port}",
             "ISSUER_URL": f"http://127.0.0.1:{port}/issuer",
             "AUTH_AUDIENCE": "cpq-oms",
+            "EXTERNAL_ENVIRONMENT": "non-production",
             "STATE_DIRECTORY": str(tmp_path),
         }
         started.append(UnitProcess("simulator", settings, CREDENTIALS, watchdog_seconds))

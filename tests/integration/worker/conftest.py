@@ -16,7 +16,7 @@ from pyzeebe.grpc_internals.zeebe_adapter import ZeebeAdapter
 from app.adapters.postgres.pool import Connection
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.adapters.zeebe.channel import open_channel
-from app.contracts.loader import load_job_types
+from app.contracts.loader import load_external_systems, load_job_types
 from app.domain.values import OrderId
 from tests.integration.conftest import OpenPool
 from tests.support.orders import PROCESS_ID, place_order, publish_catalog
@@ -26,7 +26,7 @@ from tests.support.unit_process import UnitProcess, free_port
 from tests.support.waiting import eventually
 
 BPMN = Path(__file__).resolve().parents[3] / "bpmn" / f"{PROCESS_ID}.bpmn"
-SYSTEMS = {"inventory": "reserve-inventory", "provisioning": "provision-service", "billing": "activate-billing"}
+SYSTEMS = load_external_systems()
 
 _DEPLOYED = """
     INSERT INTO cpq.process_deployment (
@@ -44,12 +44,13 @@ class Simulator:
         self.url = f"http://127.0.0.1:{self.port}"
         self.credentials = {
             name: f"{name}-of-tests"
-            for name in ("issuer-client-secret", "inventory-token", "provisioning-token", "billing-token")
+            for name in ("issuer-client-secret", *(policy.credential for policy in SYSTEMS.values()))
         }
         self._settings = {
             "HTTP_BIND": f"127.0.0.1:{self.port}",
             "ISSUER_URL": f"{self.url}/issuer",
             "AUTH_AUDIENCE": "cpq-oms",
+            "EXTERNAL_ENVIRONMENT": "non-production",
             "STATE_DIRECTORY": str(folder),
         }
         self.process = self.start()
@@ -128,11 +129,12 @@ def start_worker(
             "DB_STATEMENT_TIMEOUT": "PT5S",
             "CAMUNDA_GRPC_ADDRESS": engine_proxy.address,
             "EXTERNAL_TIMEOUT": "PT3S",
-            **{f"{system.upper()}_URL": f"{simulator.url}/{system}" for system in SYSTEMS},
+            "EXTERNAL_ENVIRONMENT": "non-production",
+            **{policy.endpoint.setting: f"{simulator.url}/{system}" for system, policy in SYSTEMS.items()},
         }
         credentials = {
             "db-password": services.secret("db_worker_password"),
-            **{f"{system}-token": simulator.credentials[f"{system}-token"] for system in SYSTEMS},
+            **{policy.credential: simulator.credentials[policy.credential] for policy in SYSTEMS.values()},
         }
         worker = UnitProcess("worker", settings | changes, credentials, watchdog_seconds)
         started.append(worker)

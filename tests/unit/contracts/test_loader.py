@@ -37,6 +37,8 @@ def test_the_contracts_of_this_repository_are_sound() -> None:
     assert contracts.topics["oms.order.events.v1"].schema_file == "order.v1.schema.json"
     assert contracts.redis.keys["catalog_offering"].ttl_ms == 600_000
     assert contracts.flags["order-fulfillment-start"].default
+    assert contracts.external_systems["inventory"].rate_limit.interval == timedelta(milliseconds=5)
+    assert len(contracts.external_systems) == 8
 
 
 def test_every_problem_of_every_file_is_named_at_once(contracts: Path) -> None:
@@ -64,6 +66,40 @@ def test_every_problem_of_every_file_is_named_at_once(contracts: Path) -> None:
         ("topics/oms.order.events.v1.yml", "[relay]", "[api]", "'api' is no unit's kafka_user"),
         ("topics/oms.order.events.v1.yml", "name: oms", "name: oems", "the file's name says 'oms.order.events.v1'"),
         ("redis_keys.yml", "{env}:{tenant}:catalog", "{tenant}:catalog", "keys.catalog_"),
+        ("external_systems.yml", "setting: CRM_URL", "setting: CMR_URL", "crm.endpoint.setting: expected CRM_URL"),
+        (
+            "external_systems.yml",
+            "credential: crm-token",
+            "credential: cmr-token",
+            "crm.credential: expected crm-token",
+        ),
+        ("external_systems.yml", "  crm:\n    purpose", "  crm:\n    purpos", "external_systems.crm.purpose"),
+        (
+            "external_systems.yml",
+            "longest_pause: PT20S",
+            "longest_pause: PT0.5S",
+            "crm.retry.longest_pause: is shorter",
+        ),
+        ("external_systems.yml", "unproven_calls: 10", "unproven_calls: 4", "are fewer than failures"),
+        ("external_systems.yml", "unproven_calls: 10", "unproven_calls: 11", "unproven_calls"),
+        ("external_systems.yml", "{answers: done}", "{answers: accepted}", "crm.sandbox.finishes_after: belongs"),
+        (
+            "external_systems.yml",
+            "{answers: done}",
+            "{answers: accepted, finishes_after: PT1S}",
+            "crm.sandbox.answers: what is accepted is finished by callback",
+        ),
+        ("external_systems.yml", ", window: PT5M", "", "payment.callback: header, secret and window are needed"),
+        ("external_systems.yml", "secret: payment-", "secret: pay-", "expected payment-callback-secret"),
+        ("external_systems.yml", "{url: none}", "{url: none, window: PT5M}", "crm.callback: a system that never"),
+        (
+            "job_types.yml",
+            "external_system: billing",
+            "external_system: bank",
+            "external_system: 'bank' is not declared",
+        ),
+        ("job_types.yml", "retry_backoff: PT2S", "retry_backoff: PT0.5S", "inventory wants a longer pause"),
+        ("units.yml", "crm-token, ", "", "units.worker.credentials: crm-token is here or in external_systems.yml"),
         ("feature_flags.yml", "default: true", "default: maybe", "flags.order-fulfillment-start.default"),
     ],
 )

@@ -13,8 +13,11 @@ import pytest
 from falcon import testing
 from prometheus_client import CollectorRegistry
 
+from app.contracts.loader import load_external_systems
 from app.entrypoints.simulator.app import create_app
-from app.entrypoints.simulator.behaviours import SYSTEMS, Behaviours
+from app.entrypoints.simulator.behaviours import Behaviours
+from app.entrypoints.simulator.callbacks import Finisher
+from app.entrypoints.simulator.external_system_resource import Surroundings
 from app.entrypoints.simulator.issuer import ALGORITHM, KEY_FILE, Issuer
 from app.entrypoints.simulator.ledger import Ledger
 from app.runtime.clock import SystemClock
@@ -26,6 +29,7 @@ URL = "http://simulator:8090/issuer"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 ORDER = {"orderId": "o-1", "tenantId": "acme", "items": []}
 RESERVATIONS = "/inventory/v1/reservations"
+SYSTEMS = load_external_systems()
 
 
 @pytest.fixture
@@ -38,15 +42,17 @@ def shutdown() -> Shutdown:
 def client(tmp_path: Path, shutdown: Shutdown) -> Iterator[testing.TestClient]:
     """The application on a state directory of its own."""
     ledger = Ledger(tmp_path / "ledger.sqlite3", SystemClock(), UuidV7Ids())
+    finisher = Finisher(ledger, {}, SystemClock(), UuidV7Ids())
+    metrics = SimulatorMetrics(CollectorRegistry())
     yield testing.TestClient(
         create_app(
             issuer=Issuer(URL, "cpq-oms", tmp_path, SystemClock(), UuidV7Ids()),
             client_secret="of-the-client",
+            systems=SYSTEMS,
             tokens={system: f"{system}-token" for system in SYSTEMS},
-            behaviours=Behaviours(),
-            ledger=ledger,
-            metrics=SimulatorMetrics(CollectorRegistry()),
-            shutdown=shutdown,
+            environment="tests",
+            kind="non-production",
+            around=Surroundings(Behaviours(SYSTEMS), ledger, finisher, metrics, shutdown),
         )
     )
     ledger.close()
@@ -193,6 +199,89 @@ def test_a_mode_decides_effect_and_answer(
     assert find(client).status_code == 200
 
 
+def test_a_page_for_people_is_no_answer_though_the_work_is_done(client: testing.TestClient) -> None:
+    behave(client, mode="act-then-wrong-content-type")
+
+    result = reserve(client)
+
+    assert (result.status_code, result.headers["content-type"].partition(";")[0]) == (201, "text/html")
+    assert effects(client) == ["key-1"]
+
+
+def test_a_system_that_forgets_its_keys_works_twice(client: testing.TestClient) -> None:
+    reserve(client)
+    behave(client, mode="act-twice", remaining=1)
+
+    assert [reserve(client).status_code for _ in range(2)] == [201, 200]
+    assert effects(client) == ["key-1", "key-1"]
+
+
+def test_the_wish_for_a_pause_is_sent_along(client: testing.TestClient) -> None:
+    behave(client, mode="error", status=429, retry_after=7)
+
+    assert reserve(client).headers["retry-after"] == "7"
+
+
+def test_a_rule_holds_for_the_calls_it_names_and_is_used_up(client: testing.TestClient) -> None:
+    for rule in ({"mode": "error", "remaining": 1}, {"mode": "error", "status": 409, "order_id": "o-2"}):
+        assert client.simulate_post("/control/behaviours/inventory", json=rule).status_code == 201
+
+    assert [reserve(client, key).status_code for key in ("e:t:o-1:s:1", "e:t:o-1:s:1", "e:t:o-2:s:1")] == [
+        500,
+        201,
+        409,
+    ]
+    assert [rule["status"] for rule in client.simulate_get("/control/behaviours").json["inventory"]["rules"]] == [409]
+    behave(client)
+    assert client.simulate_get("/control/behaviours").json["inventory"]["rules"] == []
+
+
+def test_accepted_work_is_told_of_until_it_ends(client: testing.TestClient, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite3", SystemClock(), UuidV7Ids())
+    plan = ledger.plan(timedelta(), "failed", "none", None)
+    effect, _ = ledger.perform("inventory", "key-1", ORDER, plan)
+
+    assert reserve(client).status_code == 202
+    assert find(client).json["items"][0]["state"] == "accepted"
+    assert [waiting.reference for waiting in ledger.unfinished()] == [effect.reference]
+
+    ledger.finish(effect)
+    ledger.close()
+
+    assert find(client).json["items"][0]["state"] == "failed"
+    assert reserve(client).status_code == 422
+
+
+def test_a_system_lists_what_it_did_from_a_moment_on(client: testing.TestClient) -> None:
+    done = reserve(client).json
+    headers = {"Authorization": "Bearer inventory-token"}
+
+    def listed(since: str) -> Any:
+        return client.simulate_get(RESERVATIONS, params={"since": since}, headers=headers).json
+
+    assert listed("2026-01-01T00:00:00Z") == {"items": [done], "isWhole": True}
+    assert listed("2999-01-01T00:00:00+00:00") == {"items": [], "isWhole": True}
+
+
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+def test_every_declared_system_works_and_proves_its_environment(client: testing.TestClient, system: str) -> None:
+    policy = SYSTEMS[system]
+    headers = {"Authorization": f"Bearer {system}-token", policy.idempotency_key.header: "key-1"}
+    client.simulate_put(f"/control/behaviours/{system}", json={"answers": "done"})
+
+    done = client.simulate_post(f"/{system}/{policy.endpoint.collection}", json=ORDER, headers=headers)
+
+    assert (done.status_code, done.json["state"]) == (201, "done")
+    proof = f"/{system}/.well-known/environment"
+    assert client.simulate_get(proof).json == {"environment": "tests", "kind": "non-production"}
+    client.simulate_put(f"/control/environment/{system}", json={"environment": "prod", "kind": "production"})
+    assert client.simulate_get(proof).json["kind"] == "production"
+    client.simulate_put(f"/control/environment/{system}", json={})
+    assert client.simulate_get(proof).status_code == 404
+    client.simulate_delete(f"/control/environment/{system}")
+    assert client.simulate_get(proof).json["kind"] == "non-production"
+
+
 @pytest.mark.parametrize(("mode", "acted"), [("hang", False), ("act-then-timeout", True)])
 def test_a_call_that_is_not_answered_ends_with_the_simulator(
     client: testing.TestClient, shutdown: Shutdown, mode: str, acted: bool
@@ -240,7 +329,7 @@ def test_what_is_no_behaviour_is_refused_and_changes_nothing(
 
 
 def test_an_unknown_system_is_named(client: testing.TestClient) -> None:
-    result = client.simulate_put("/control/behaviours/crm", json={})
+    result = client.simulate_put("/control/behaviours/nobody", json={})
 
     assert result.status_code == 404
     assert "inventory" in result.json["title"]

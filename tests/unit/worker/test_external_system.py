@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
 
-from app.adapters.http.billing import billing
 from app.adapters.http.external_system import HttpExternalSystem
-from app.adapters.http.inventory import inventory
-from app.adapters.http.provisioning import provisioning
 from app.application.ports import CallDone, CallNotDone, CallRefused, CallUnknown
+from app.contracts.loader import load_external_systems
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
-def system_that(handler: Handler) -> HttpExternalSystem:
-    client = httpx.AsyncClient(transport=httpx.MockTransport(handler), trust_env=False)
-    return HttpExternalSystem(client, "inventory", "http://there/v1/reservations", "secret", timedelta(seconds=1))
+SYSTEMS = load_external_systems()
+
+
+def system_that(handler: Callable[[httpx.Request], Any], name: str = "inventory") -> HttpExternalSystem:
+    return HttpExternalSystem(
+        httpx.AsyncClient(transport=httpx.MockTransport(handler), trust_env=False),
+        name,
+        SYSTEMS[name],
+        base_url="http://there",
+        token="secret",
+        timeout=lambda: timedelta(seconds=1),
+    )
 
 
 def answering(status: int, content: bytes = b"", content_type: str = "application/json") -> Handler:
@@ -53,6 +61,11 @@ async def test_a_call_carries_key_token_and_request() -> None:
     ("handler", "outcome"),
     [
         (answering(200, b'{"id": "r"}'), CallDone),
+        (answering(200, b'{"id": "r", "state": "done"}'), CallDone),
+        (answering(200, b'{"id": "r", "state": "accepted"}'), CallUnknown),
+        (answering(202, b'{"id": "r"}'), CallUnknown),
+        (answering(201, b'{"id": "r"}', "text/html"), CallUnknown),
+        (answering(201, b'{"id": "r"}', "application/hal+json; charset=utf-8"), CallDone),
         (answering(201, b'{"id": "'), CallUnknown),
         (answering(201, b"{}"), CallUnknown),
         (answering(200, b"<html>fine</html>", "text/html"), CallUnknown),
@@ -85,7 +98,11 @@ async def test_an_answer_to_a_call_proves_no_more_than_it_says(handler: Handler,
     ("handler", "outcome"),
     [
         (answering(200, b'{"items": [{"id": "r"}]}'), CallDone),
+        (answering(200, b'{"items": [{"id": "r", "state": "accepted"}]}'), CallUnknown),
+        (answering(200, b'{"items": [{"id": "r", "state": "failed"}]}'), CallNotDone),
         (answering(200, b'{"items": []}'), CallNotDone),
+        (answering(200, b'{"items": []}', "text/plain"), CallUnknown),
+        (answering(429), CallUnknown),
         (answering(200, b'{"items": [{}]}'), CallUnknown),
         (answering(200, b"[]"), CallUnknown),
         (answering(200, b""), CallUnknown),
@@ -103,28 +120,42 @@ async def test_an_answer_that_trickles_is_cut_at_the_whole_time() -> None:
     async def trickle(_: httpx.Request) -> httpx.Response:
         raise TimeoutError  # what asyncio.timeout raises around the call
 
-    client = httpx.AsyncClient(transport=httpx.MockTransport(trickle), trust_env=False)
-    system = HttpExternalSystem(client, "inventory", "http://there", "secret", timedelta(seconds=1))
-
-    assert type(await system.call("key", {})) is CallUnknown
+    assert type(await system_that(trickle).call("key", {})) is CallUnknown
 
 
 @pytest.mark.parametrize(
-    ("make", "path"),
-    [
-        (inventory, "/inventory/v1/reservations"),
-        (provisioning, "/provisioning/v1/activations"),
-        (billing, "/billing/v1/subscriptions"),
-    ],
+    ("header", "seconds"),
+    [({}, 1), ({"Retry-After": "7"}, 7), ({"Retry-After": "3600"}, 20), ({"Retry-After": "soon"}, 1)],
 )
-async def test_each_system_has_its_collection(make: Callable[..., HttpExternalSystem], path: str) -> None:
-    seen: list[str] = []
+async def test_the_wish_for_a_pause_is_heard_within_what_is_declared(header: dict[str, str], seconds: int) -> None:
+    system = system_that(lambda _: httpx.Response(429, headers=header))
+
+    called, found = await system.call("key", {}), await system.find("key")
+
+    assert called == CallNotDone("inventory: 429", 429, timedelta(seconds=seconds))
+    assert found == CallUnknown("inventory: 429", 429, timedelta(seconds=seconds))
+
+
+async def test_accepted_work_says_when_to_ask_again() -> None:
+    outcome = await system_that(answering(202, b'{"id": "r"}'), "partner").call("key", {})
+
+    assert isinstance(outcome, CallUnknown)
+    assert outcome.retry_after == SYSTEMS["partner"].retry.shortest_pause
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+async def test_each_system_is_called_as_declared(name: str) -> None:
+    seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(request.url.path)
+        seen.append(request)
         return httpx.Response(200, json={"items": []})
 
-    client = httpx.AsyncClient(transport=httpx.MockTransport(handler), trust_env=False)
-    await make(client, f"http://there/{path.split('/')[1]}", "secret", timedelta(seconds=1)).find("key")
+    system, policy = system_that(handler, name), SYSTEMS[name]
+    await system.call("key-1", {})
+    await system.find("key-1")
 
-    assert seen == [path]
+    called, asked = seen
+    assert called.url.path == asked.url.path == f"/{policy.endpoint.collection}"
+    assert called.headers[policy.idempotency_key.header] == "key-1"
+    assert asked.url.params[policy.idempotency_key.query] == "key-1"

@@ -45,7 +45,7 @@ def test_secrets_are_credentials_of_root_alone(host):
     token = host.file("/etc/cpq-oms/credentials/simulator/billing-token")
 
     assert (folder.user, folder.mode) == ("root", 0o700)
-    assert (token.user, token.mode, token.content_string) == ("root", 0o600, "tokenOfTheTest3")
+    assert (token.user, token.mode, token.content_string) == ("root", 0o600, "tokenOfTheTest2")
     assert "OfTheTest" not in host.file("/etc/cpq-oms/simulator.env").content_string
 
 

@@ -1,0 +1,77 @@
+"""Where the external systems of an environment are and what proves us to them, and them to us.
+
+The names follow from app/contracts/external_systems.yml; a test holds them to it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from app.settings.reader import Credential
+from app.settings.shared import HttpUrl
+
+EnvironmentKind = Literal["production", "non-production"]
+
+
+class ExternalEnvironment(BaseModel):
+    """`external_environment` is the kind of environment that every endpoint must prove to be, and we to them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    external_environment: EnvironmentKind
+
+
+class ExternalTokens(BaseModel):
+    """The bearer token of each system."""
+
+    model_config = ConfigDict(frozen=True)
+
+    crm_token: Credential
+    billing_token: Credential
+    payment_token: Credential
+    provisioning_token: Credential
+    inventory_token: Credential
+    notification_token: Credential
+    document_generation_token: Credential
+    partner_token: Credential
+
+    def token_of(self, system: str) -> str:
+        """The token of a declared system."""
+        token: Credential = getattr(self, f"{system.replace('-', '_')}_token")
+        return token.get_secret_value()
+
+
+class ExternalEndpoints(ExternalEnvironment, ExternalTokens):
+    """The base URL of each system, for units that call them."""
+
+    crm_url: HttpUrl
+    billing_url: HttpUrl
+    payment_url: HttpUrl
+    provisioning_url: HttpUrl
+    inventory_url: HttpUrl
+    notification_url: HttpUrl
+    document_generation_url: HttpUrl
+    partner_url: HttpUrl
+
+    def url_of(self, system: str) -> str:
+        """The base URL of a declared system."""
+        url: str = getattr(self, f"{system.replace('-', '_')}_url")
+        return url
+
+
+class CallbackSecrets(BaseModel):
+    """The secret that the signing keys of a system's callbacks are made from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    payment_callback_secret: Credential
+    provisioning_callback_secret: Credential
+    document_generation_callback_secret: Credential
+    partner_callback_secret: Credential
+
+    def secret_of(self, system: str) -> str:
+        """The secret of a declared system that calls back."""
+        secret: Credential = getattr(self, f"{system.replace('-', '_')}_callback_secret")
+        return secret.get_secret_value()
