@@ -272,10 +272,10 @@ class StartQueue(Protocol):
 
 
 class FeatureFlags(Protocol):
-    """Switches set at run time."""
+    """Switches set at run time; asked anew at each use, so that a change is in force at once."""
 
-    async def is_enabled(self, flag: str) -> bool:
-        """The flag's value in this environment, or its declared default.
+    async def is_enabled(self, flag: str, tenant_id: TenantId | None = None) -> bool:
+        """The flag's value for the tenant where it has one of its own, else in this environment, else its default.
 
         Raises:
             StoreUnavailable: the database cannot be asked now.

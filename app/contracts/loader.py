@@ -213,10 +213,16 @@ class RedisKeys(_Contract):
 
 
 class FeatureFlag(_Contract):
-    """A switch known to the code."""
+    """A switch known to the code.
+
+    `default` is the value where the inventory declares no other. `approval`: whether one operator may change it, or one
+    asks and another approves.
+    """
 
     owner: Name
+    type: Literal["bool"]
     default: bool
+    approval: Literal["one-person", "two-person"]
     purpose: Text
 
 

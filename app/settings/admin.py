@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from app.settings.reader import Credential
 from app.settings.shared import AddressList, AddressValue, DatabaseSettings, DatabaseUrl, ProcessSettings, RedisUrl
+
+_SWITCH = {"on": True, "off": False}
+
+
+def _switches(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    switches = {}
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        name, _, state = part.partition("=")
+        if state not in _SWITCH:
+            raise ValueError("expected flag=on or flag=off, separated by commas")
+        switches[name] = _SWITCH[state]
+    return switches
 
 
 class AdminSettings(ProcessSettings, DatabaseSettings):
     """How an operator's command reaches PostgreSQL, Kafka, Redis and the workflow engine.
 
-    `db_url` is the audited cross-tenant role of all commands; `db_owner_url` owns the schema.
+    `db_url` is the audited cross-tenant role of all commands; `db_owner_url` owns the schema. `feature_flag_defaults` names
+    the flags whose default here is not the contract's; it may be empty.
     """
 
     db_owner_url: DatabaseUrl
@@ -24,3 +40,4 @@ class AdminSettings(ProcessSettings, DatabaseSettings):
     redis_url: RedisUrl
     redis_password: Credential
     camunda_grpc_address: AddressValue
+    feature_flag_defaults: Annotated[Mapping[str, bool], BeforeValidator(_switches)]

@@ -19,6 +19,13 @@ _HAS_TABLE = """
     ) AS there
 """
 
+_HAS_COLUMN = """
+    SELECT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('cpq.' || %(table)s) AND attname = %(column)s AND NOT attisdropped
+    ) AS there
+"""
+
 
 class DatabaseUnreachableError(OperationError):
     """PostgreSQL did not accept the connection; the message is the server's or the network's own."""
@@ -48,4 +55,12 @@ async def has_table(connection: Connection, table: str) -> bool:
     """Tell whether the table is there for this role: not before the first migrations and grants."""
     cursor = await connection.execute(_HAS_TABLE, {"table": table})
     row = await cursor.fetchone()
+    return bool(row and row["there"])
+
+
+async def has_column(connection: Connection, table: str, column: str) -> bool:
+    """Tell whether the table is there for this role and has the column: not before the migration that adds it."""
+    if not await has_table(connection, table):
+        return False
+    row = await (await connection.execute(_HAS_COLUMN, {"table": table, "column": column})).fetchone()
     return bool(row and row["there"])

@@ -10,7 +10,7 @@ from psycopg import errors
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
 
-REQUIRED_MIGRATION = "0009_expand_relay_membership"
+REQUIRED_MIGRATION = "0014_expand_configuration"
 
 _SQL = NamedBlocks("schema")
 

@@ -28,7 +28,7 @@ _GROUPS = {
     ("catalog",): "The demo catalog.",
     ("db",): "The database beside its schema.",
     ("db", "grants"): "Who may do what, against the contract.",
-    ("flags",): "Feature flags.",
+    ("flags",): "Feature flags, for the environment and for tenants.",
     ("migrate",): "Expand migrations; backfill and contract are acts of their own.",
     ("reconcile",): "What disagrees between orders, processes, events and read models.",
     ("release",): "The steps of release.yml: checks and journal.",

@@ -101,6 +101,8 @@ def test_every_problem_of_every_file_is_named_at_once(contracts: Path) -> None:
         ("job_types.yml", "retry_backoff: PT2S", "retry_backoff: PT0.5S", "inventory wants a longer pause"),
         ("units.yml", "crm-token, ", "", "units.worker.credentials: crm-token is here or in external_systems.yml"),
         ("feature_flags.yml", "default: true", "default: maybe", "flags.order-fulfillment-start.default"),
+        ("feature_flags.yml", "type: bool", "type: text", "flags.order-fulfillment-start.type"),
+        ("feature_flags.yml", "approval: one-person", "approval: nobody", "flags.order-fulfillment-start.approval"),
     ],
 )
 def test_a_wrong_entry_is_named(contracts: Path, file: str, old: str, new: str, problem: str) -> None:

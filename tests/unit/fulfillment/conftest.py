@@ -212,7 +212,7 @@ class Lab:
         due = self.rows.workflow.due(self.clock.now())[:limit]
         return [DueStart(reference.order_id, reference.tenant_id) for reference in due]
 
-    async def is_enabled(self, flag: str) -> bool:
+    async def is_enabled(self, flag: str, tenant_id: TenantId | None = None) -> bool:
         return self.flag
 
     def reached(self, state: str) -> None:

@@ -1,0 +1,58 @@
+"""Operators' commands in the test's own process, with real settings and credentials, as the unit of a host has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.entrypoints.admin import dispatch
+from app.entrypoints.admin.outcome import Outcome
+from app.entrypoints.admin.wiring import Session
+from tests.support.services import Services
+
+CREDENTIALS = {
+    "db-password": "db_admin_password",
+    "db-owner-password": "db_owner_password",
+    "kafka-password": "kafka_admin_password",
+    "redis-password": "redis_admin_password",
+}
+
+
+class Operator:
+    """A person with a name who runs commands.
+
+    Args:
+        services: the environment.
+        folder: where the credentials are laid.
+        name: who they are in the audit.
+        changes: settings that differ from the usual ones.
+    """
+
+    def __init__(
+        self, services: Services, folder: Path, name: str = "ana", changes: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        for file, secret in CREDENTIALS.items():
+            (folder / file).write_text(services.secret(secret))
+        self._environ = {
+            "APP_ENV": services.environment,
+            "APP_INSTANCE_ID": "tests-admin",
+            "TENANT_MODE": "multi",
+            "LOG_LEVEL": "INFO",
+            "DB_URL": services.database_url("admin"),
+            "DB_OWNER_URL": services.database_url("owner"),
+            "DB_STATEMENT_TIMEOUT": "PT10S",
+            "KAFKA_BOOTSTRAP_SERVERS": services.address("kafka"),
+            "KAFKA_USERNAME": "admin",
+            "REDIS_URL": f"redis://admin@{services.address('redis')}/0",
+            "CAMUNDA_GRPC_ADDRESS": services.address("zeebe"),
+            "FEATURE_FLAG_DEFAULTS": "",
+            "CREDENTIALS_DIRECTORY": str(folder),
+            **(changes or {}),
+        }
+
+    async def run(self, *words: str) -> Outcome:
+        """Run a command, in a thread since commands have event loops of their own."""
+        session = Session(self._environ, self.name)
+        return await asyncio.to_thread(dispatch.run, list(words), session)
