@@ -8,10 +8,13 @@ at once, without a call, however often the engine hands it out.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any, TypeAlias
 
 from app.application.ports import (
@@ -41,6 +44,9 @@ log = get_logger(__name__)
 
 PRINCIPAL = "cpq-oms-worker"
 
+# A first run that died is usually a bystander of a crash or of a lost database; a second one is worth a suspicion.
+_SUSPECT_RUNS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class StepJob:
@@ -68,10 +74,14 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class StepRetry:
-    """The step is not done; a later run may succeed."""
+    """The step is not done; a later run may succeed.
+
+    `retry_after`: the run could not even try and was not counted; a run before then cannot either.
+    """
 
     error: str
     run_count: int
+    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +158,11 @@ class _Begun:
     is_first: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    """A run that was not begun: those before it died, and may have taken the process with them."""
+
+
 class Fulfillment:
     """The steps of order fulfillment.
 
@@ -155,7 +170,7 @@ class Fulfillment:
         unit_of_work: opens a tenant's transaction.
         systems: the external systems, by name.
         environment: part of every idempotency key, so that environments that share a system never meet.
-        max_runs: runs of one step, crashed ones included, after which it falls out.
+        max_runs: by step, its runs, crashed ones included, after which it falls out.
         clock: time for the records.
         ids: identifiers for the records.
         publication: turns events into envelopes.
@@ -169,7 +184,7 @@ class Fulfillment:
         unit_of_work: UnitOfWorkFactory,
         systems: Mapping[str, ExternalSystem],
         environment: str,
-        max_runs: int,
+        max_runs: Mapping[str, int],
         clock: Clock,
         ids: Ids,
         publication: Publication,
@@ -185,6 +200,7 @@ class Fulfillment:
         self._publication = publication
         self._orders = orders
         self._calls = calls
+        self._suspects = asyncio.Lock()
 
     async def perform(self, job: StepJob, system: str, request_for: Callable[[Order], Mapping[str, Any]]) -> StepResult:
         """Run a step that an external system does.
@@ -192,8 +208,29 @@ class Fulfillment:
         Raises:
             StoreUnavailable, ConcurrentChange: nothing more is known than before; run the step again.
         """
+        return await self._one_suspect_at_a_time(partial(self._perform, job, system, request_for))
+
+    async def _one_suspect_at_a_time(self, run: Callable[..., Awaitable[StepResult | _Suspect]]) -> StepResult:
+        """Run a step; if its last runs died, not beside another such step.
+
+        A run that kills the process takes every run beside it along, and each is counted. Apart from each other, only
+        the killer is counted again.
+        """
+        result = await run(is_alone=False)
+        if isinstance(result, _Suspect):
+            async with self._suspects:
+                result = await run(is_alone=True)
+        if isinstance(result, _Suspect):
+            raise TypeError("a run that is alone is never put off")
+        return result
+
+    async def _perform(
+        self, job: StepJob, system: str, request_for: Callable[[Order], Mapping[str, Any]], *, is_alone: bool
+    ) -> StepResult | _Suspect:
         async with self._unit_of_work(job.tenant_id) as uow:
-            begun = await self._begin(uow, job)
+            begun = await self._begin(uow, job, is_alone=is_alone)
+            if isinstance(begun, _Suspect):
+                return begun
             if not isinstance(begun, _Begun):
                 await uow.commit()
                 return begun
@@ -219,8 +256,13 @@ class Fulfillment:
         Raises:
             StoreUnavailable, ConcurrentChange: nothing was changed; run the step again.
         """
+        return await self._one_suspect_at_a_time(partial(self._complete_order, job))
+
+    async def _complete_order(self, job: StepJob, *, is_alone: bool) -> StepResult | _Suspect:
         async with self._unit_of_work(job.tenant_id) as uow:
-            begun = await self._begin(uow, job)
+            begun = await self._begin(uow, job, is_alone=is_alone)
+            if isinstance(begun, _Suspect):
+                return begun
             if not isinstance(begun, _Begun):
                 await uow.commit()
                 return begun
@@ -255,7 +297,7 @@ class Fulfillment:
             return None
         return _Held(order, reference, tasks, tasks[job.step])
 
-    async def _begin(self, uow: UnitOfWork, job: StepJob) -> _Begun | StepResult:
+    async def _begin(self, uow: UnitOfWork, job: StepJob, *, is_alone: bool) -> _Begun | _Suspect | StepResult:
         """Count a run, unless the delivery is none of this order's business or the step needs no run."""
         held = await self._hold(uow, job)
         if held is None:
@@ -274,9 +316,9 @@ class Fulfillment:
         if reference.process_instance_key is None:
             reference = reference.attach(job.process_instance_key, now)
             await uow.workflow_references.save(reference)
-        settled = _settled(task)
-        if settled is not None:
-            return settled
+        answer = _settled(task) or (None if is_alone else _suspicion(task))
+        if answer is not None:
+            return answer
         objection = self._objection(job, order, task)
         if objection is not None:
             return await self._fall_out(uow, job, task, *objection)
@@ -295,7 +337,7 @@ class Fulfillment:
             return "order-changed", "the order is not the one that was accepted"
         if order.state not in {OrderState.ACKNOWLEDGED, OrderState.IN_PROGRESS}:
             return "order-not-in-progress", f"the order is {order.state}"
-        if task.run_count >= self._max_runs:
+        if task.run_count >= self._max_runs[job.step]:
             last_error = task.last_error or "none, the process died"
             return "runs-exhausted", f"{task.run_count} runs without a result; last error: {last_error}"
         return None
@@ -353,7 +395,8 @@ class Fulfillment:
         log.warning("outcome of an external call is unknown", system=system, idempotency_key=key, error=outcome.error)
         found = await self._systems[system].find(key)
         if isinstance(found, CallUnknown):
-            return CallUnknown(f"{outcome.error}; asked: {found.error}", outcome.status)
+            pause = found.retry_after or outcome.retry_after
+            return CallUnknown(f"{outcome.error}; asked: {found.error}", outcome.status, pause)
         if isinstance(found, CallNotDone):
             # A slow request may still arrive and act: the next call carries the same key, so there is one effect.
             return CallNotDone(f"{outcome.error}; asked: {found.error}", outcome.status)
@@ -379,7 +422,11 @@ class Fulfillment:
                 result = StepDone()
             elif isinstance(outcome, CallRefused):
                 result = await self._step_refused(uow, job, held, outcome)
-            elif task.run_count >= self._max_runs or job.retries <= 1:
+            elif outcome.retry_after is not None:
+                after = task.postpone(outcome.error, now)
+                await uow.fulfillment.save(after)
+                result = StepRetry(outcome.error, after.run_count, outcome.retry_after)
+            elif task.run_count >= self._max_runs[job.step] or job.retries <= 1:
                 code = "outcome-unknown" if isinstance(outcome, CallUnknown) else "runs-exhausted"
                 result = await self._fall_out(uow, job, task, code, outcome.error)
             else:
@@ -479,6 +526,12 @@ def _settled(task: FulfillmentTask) -> StepResult | None:
     if task.state is TaskState.FALLOUT:
         return StepFallout("in-fallout", task.last_error or "waits for a person")
     return None
+
+
+def _suspicion(task: FulfillmentTask) -> _Suspect | None:
+    """Whether the step's runs die: then it waits for its turn."""
+    is_dying = task.state is TaskState.IN_PROGRESS and task.run_count >= _SUSPECT_RUNS
+    return _Suspect() if is_dying else None
 
 
 _NAMES: Mapping[type[CallOutcome], CallName] = {

@@ -340,7 +340,7 @@ class CallUnknown:
     """No answer can be relied on: only a query can tell.
 
     With `retry_after` it makes no sense to ask before: the work goes on there, or nobody may ask now. Such a run does not
-    count towards the limit of runs either.
+    count towards the limit of runs either. A query that could not be sent is this, never `CallNotDone`.
     """
 
     error: str

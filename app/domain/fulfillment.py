@@ -29,7 +29,9 @@ class TaskState(StrEnum):
 class FulfillmentTask:
     """One step of an order; `step` is the job type that performs it.
 
-    `run_count` counts the runs begun, crashed ones included: the workflow engine does not count those.
+    `run_count` counts the runs begun, crashed ones included: the workflow engine does not count those. A task is in
+    progress from a run's beginning to its recorded end: one found so before a run begins had a run that died, or still
+    runs elsewhere.
     """
 
     order_id: OrderId
@@ -56,8 +58,12 @@ class FulfillmentTask:
         )
 
     def note_error(self, error: str, now: datetime) -> FulfillmentTask:
-        """Keep a run's error; the step will be tried again."""
-        return replace(self, last_error=error, updated_at=now)
+        """End a run with an error; the step will be tried again."""
+        return replace(self, state=TaskState.PENDING, last_error=error, updated_at=now)
+
+    def postpone(self, error: str, now: datetime) -> FulfillmentTask:
+        """End a run that could not even try: it does not count."""
+        return replace(self.note_error(error, now), run_count=max(0, self.run_count - 1))
 
     def fail(self, error: str, now: datetime) -> FulfillmentTask:
         """Note that the step was refused for good and failed the order."""

@@ -19,7 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-JobOutcome = Literal["completed", "failed", "fallout", "refused", "handed_back"]
+JobOutcome = Literal["completed", "failed", "fallout", "refused", "handed_back", "postponed"]
 CallOutcome = Literal["done", "refused", "not_done", "unknown"]
 StartOutcome = Literal["started", "already_started", "failed"]
 SimulatedOutcome = Literal["performed", "replayed", "not_performed", "queried"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.settings.external_systems import ExternalEndpoints
 from app.settings.shared import AddressValue, DatabasePoolSettings, Duration, UnitSettings
@@ -16,20 +17,71 @@ def _names(value: Any) -> Any:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+class TypeOverride(BaseModel):
+    """What a process does differently for one job type; None leaves it as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_jobs_active: Annotated[int, Field(ge=1, le=1000)] | None = None
+    timeout: Duration | None = None
+    retries: Annotated[int, Field(ge=1, le=100)] | None = None
+    retry_backoff: Duration | None = None
+
+
+def _overrides(value: Any) -> Any:
+    """Read `type.field=value` pairs, by type; every wrong one is named."""
+    if not isinstance(value, str):
+        return value
+    found: dict[str, dict[str, str]] = {}
+    problems = []
+    for pair in _names(value):
+        place, is_pair, setting = pair.partition("=")
+        job_type, is_place, field = place.strip().rpartition(".")
+        fields = found.setdefault(job_type, {})
+        if not is_pair or not is_place or not job_type:
+            problems.append(f"{pair}: expected <job type>.<field>=<value>")
+        elif field not in TypeOverride.model_fields:
+            problems.append(f"{place.strip()}: expected one of {', '.join(TypeOverride.model_fields)}")
+        elif field in fields:
+            problems.append(f"{place.strip()}: is there twice")
+        else:
+            fields[field] = setting.strip()
+    overrides = {}
+    for job_type, fields in found.items():
+        try:
+            overrides[job_type] = TypeOverride.model_validate(fields)
+        except ValidationError as error:
+            problems += [
+                f"{job_type}.{detail['loc'][0]}: {detail['msg'].removeprefix('Value error, ')}"
+                for detail in error.errors()
+            ]
+    if problems:
+        raise ValueError("; ".join(problems))
+    return overrides
+
+
 class WorkerSettings(UnitSettings, DatabasePoolSettings, ExternalEndpoints):
     """Which group this process is, the engine it works for, and the external systems it calls.
 
     `worker_enabled_types` is a comma-separated part of the group's job types, empty for a group that has none.
-    `worker_max_jobs_active` lowers the contract's limit per job type and never raises it. `worker_poll_interval` is how
-    often the starter looks without being woken, and the shortest time between two polls that bring no job.
-    `worker_request_timeout` is how long the engine holds a poll while there is no job. `worker_max_runs` counts runs of
-    a step, crashed ones included. `external_timeout` is for one call to an external system; it lowers what is declared for
-    a system and never raises it.
+    `worker_max_jobs_active`, `worker_timeout` and `worker_max_runs` lower what the contract says of each job type (jobs
+    taken at once, time for a job, runs of a step with crashed ones) and never raise it. `worker_type_overrides`, such as
+    `reserve-inventory.max_jobs_active=8,activate-billing.timeout=PT45S`, replaces both for one type; only the contract's
+    limit of jobs taken at once stands, for it protects the external system. `worker_threads` is how many jobs of the
+    process are worked on at once, over all its types: tasks of one event loop, not threads. `worker_poll_interval` is
+    how often the starter looks without being woken, and the shortest time between two polls that bring no job.
+    `worker_request_timeout` is how long the engine holds a poll while there is no job. `external_timeout` is for one
+    call to an external system; it lowers what is declared for a system and never raises it.
     """
 
     worker_group: Annotated[str, Field(min_length=1)]
     worker_enabled_types: Annotated[tuple[str, ...], BeforeValidator(_names)]
     worker_max_jobs_active: Annotated[int, Field(ge=1, le=1000)]
+    worker_threads: Annotated[int, Field(ge=1, le=1000)]
+    worker_timeout: Duration
+    worker_type_overrides: Annotated[Mapping[str, TypeOverride], BeforeValidator(_overrides)] = Field(
+        default_factory=dict
+    )
     worker_poll_interval: Duration
     worker_request_timeout: Duration
     worker_max_runs: Annotated[int, Field(ge=1, le=100)]

@@ -16,6 +16,7 @@ class MemoryExternalSystem:
         calls: keys of all calls, in order.
         queries: keys of all queries, in order.
         next_outcomes: outcomes of the next calls, given instead of doing the work.
+        next_answers: answers to the next queries, given whatever was done.
         lost_replies: so many of the next calls do the work and leave their outcome unknown.
         is_silent: queries are not answered.
     """
@@ -25,6 +26,7 @@ class MemoryExternalSystem:
         self.calls: list[str] = []
         self.queries: list[str] = []
         self.next_outcomes: list[CallOutcome] = []
+        self.next_answers: list[CallDone | CallNotDone | CallUnknown] = []
         self.lost_replies = 0
         self.is_silent = False
 
@@ -40,6 +42,8 @@ class MemoryExternalSystem:
 
     async def find(self, idempotency_key: str) -> CallDone | CallNotDone | CallUnknown:
         self.queries.append(idempotency_key)
+        if self.next_answers:
+            return self.next_answers.pop(0)
         if self.is_silent:
             return CallUnknown("no answer in time")
         if idempotency_key in self.effects:

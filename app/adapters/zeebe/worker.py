@@ -5,6 +5,8 @@ taken, gives up after ten lost connections, keeps polling while it drains, and c
 
 - A poll goes out as soon as a slot is free, for as many jobs as there are free slots: nothing waits in memory.
 - The engine may be away for any time: polls go on with growing, jittered pauses.
+- Over all types no more jobs are worked on at once than the process has turns; one turn is kept for each type, so that a
+  type whose external system hangs never takes the last.
 - A failed job is held here until its pause is over and failed then: engine 8.0 does not answer a FailJob that carries
   a pause until its own 15 s time-out. Until then the slot stays taken, which slows a failing step down by itself.
 - A stop lets the polls that are out come back: the engine may be answering one with jobs just now, and jobs of a cut
@@ -16,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, Protocol, TypeAlias
@@ -33,7 +36,7 @@ from app.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
-Outcome: TypeAlias = Literal["completed", "failed", "fallout", "refused", "handed_back"]
+Outcome: TypeAlias = Literal["completed", "failed", "fallout", "refused", "handed_back", "postponed"]
 
 _MILLISECOND = timedelta(milliseconds=1)
 _SETTLE_TIMEOUT = 10.0
@@ -92,7 +95,7 @@ class ServedJobType:
         name: the job type.
         handle: does the work; an exception fails the job and takes one of its retries.
         timeout: how long the engine waits before it gives the job to somebody else.
-        max_active: most jobs of this type at once.
+        max_active: most jobs of this type taken at once, those that wait for their turn or their pause included.
     """
 
     name: str
@@ -113,6 +116,53 @@ class JobObserver(Protocol):
         ...
 
 
+class Turns:
+    """Jobs that may be worked on at once, over all types of a process.
+
+    Args:
+        limit: most jobs at once; at least one for each type.
+        job_types: the types; each has one turn that no other takes.
+    """
+
+    def __init__(self, limit: int, job_types: Iterable[str]) -> None:
+        self._limit = limit
+        self._running = dict.fromkeys(job_types, 0)
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {name: deque() for name in self._running}
+
+    @contextlib.asynccontextmanager
+    async def turn(self, job_type: str) -> AsyncIterator[None]:
+        """Hold a turn, in order of arrival within the type."""
+        if self._waiting[job_type] or not self._is_free_for(job_type):
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting[job_type].append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._give_back(job_type)
+                raise
+        else:
+            self._running[job_type] += 1
+        try:
+            yield
+        finally:
+            self._give_back(job_type)
+
+    def _is_free_for(self, job_type: str) -> bool:
+        kept = sum(1 for other, running in self._running.items() if other != job_type and not running)
+        return sum(self._running.values()) + kept < self._limit
+
+    def _give_back(self, job_type: str) -> None:
+        self._running[job_type] -= 1
+        for name in sorted(self._waiting, key=lambda name: self._running[name]):
+            waiting = self._waiting[name]
+            while waiting and (waiting[0].done() or self._is_free_for(name)):
+                turn = waiting.popleft()
+                if not turn.done():
+                    self._running[name] += 1
+                    turn.set_result(None)
+
+
 class ZeebeJobWorker:
     """Serves job types until it is stopped.
 
@@ -120,6 +170,7 @@ class ZeebeJobWorker:
         channel: from `open_channel`; closed by its owner.
         name: shown by the engine as who works on a job.
         job_types: what is served.
+        concurrency: most jobs worked on at once, over all types; at least one for each.
         variables: names of the variables fetched with a job.
         request_timeout: how long the engine may hold a poll while there are no jobs, and how long a stop may take for it.
         poll_interval: shortest time between two polls that bring nothing.
@@ -134,6 +185,7 @@ class ZeebeJobWorker:
         *,
         name: str,
         job_types: Sequence[ServedJobType],
+        concurrency: int,
         variables: Sequence[str],
         request_timeout: timedelta,
         poll_interval: timedelta,
@@ -145,11 +197,13 @@ class ZeebeJobWorker:
         self._drain_timeout = drain_timeout.total_seconds()
         self._last_polls_timeout = request_timeout.total_seconds() + _LAST_POLLS_MARGIN
         adapter = ZeebeAdapter(channel, max_connection_retries=-1)
+        turns = Turns(concurrency, [job_type.name for job_type in job_types])
         self._pollers = [
             _Poller(
                 adapter=adapter,
                 name=name,
                 job_type=job_type,
+                turns=turns,
                 variables=list(variables),
                 request_timeout=request_timeout,
                 poll_interval=poll_interval,
@@ -208,6 +262,7 @@ class _Poller:
     adapter: ZeebeAdapter
     name: str
     job_type: ServedJobType
+    turns: Turns
     variables: list[str]
     request_timeout: timedelta
     poll_interval: timedelta
@@ -298,7 +353,7 @@ class _Poller:
     async def _judge(self, job: Job, deadline: float) -> Verdict:
         activated = ActivatedJob(job.key, job.type, job.process_instance_key, job.retries, job.variables)
         try:
-            async with asyncio.timeout(deadline - self.clock.monotonic()):
+            async with asyncio.timeout(deadline - self.clock.monotonic()), self.turns.turn(self.job_type.name):
                 return await self.job_type.handle(activated)
         except TimeoutError:
             log.error("job took longer than its time", job_type=job.type, job_key=job.key)  # noqa: TRY400

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from app.adapters.postgres.schema import SchemaTooOldError
 from app.application.ports import StoreUnavailable
 from app.contracts.loader import ContractError, load
-from app.entrypoints.worker.wiring import contract_problems, started_worker
+from app.entrypoints.worker.type_settings import contract_problems
+from app.entrypoints.worker.wiring import started_worker
 from app.runtime import service
 from app.runtime.notify import Notifier
 from app.runtime.service import Process, Work

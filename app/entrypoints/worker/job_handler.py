@@ -30,12 +30,21 @@ class JobHandler:
         step: the step.
         fulfillment: what it runs on.
         retry_backoff: the pause after a first failure; it grows with each further run.
+        retries: runs of a step before it falls out; the engine is told how many are left.
     """
 
-    def __init__(self, step: Step, fulfillment: Fulfillment, retry_backoff: timedelta) -> None:
+    def __init__(
+        self,
+        step: Step,
+        fulfillment: Fulfillment,
+        *,
+        retry_backoff: timedelta,
+        retries: int,
+    ) -> None:
         self._step = step
         self._fulfillment = fulfillment
         self._retry_backoff = retry_backoff
+        self._retries = retries
         self._backoff = Backoff(retry_backoff.total_seconds(), _LONGEST_PAUSE.total_seconds())
 
     async def __call__(self, job: ActivatedJob) -> Verdict:
@@ -63,8 +72,14 @@ class JobHandler:
         match result:
             case StepDone():
                 return CompleteJob()
+            case StepRetry(error=error, retry_after=timedelta() as retry_after):
+                # Somewhat later than that, so that those who wait do not all come at once.
+                pause = retry_after + timedelta(seconds=self._backoff.delay(1))
+                return FailJob(job.retries, error, pause, outcome="postponed")
             case StepRetry(error=error, run_count=run_count):
-                return FailJob(job.retries - 1, error, timedelta(seconds=self._backoff.delay(run_count)))
+                # The engine's count follows ours, which has the crashed runs too.
+                left = max(1, self._retries - run_count)
+                return FailJob(left, error, timedelta(seconds=self._backoff.delay(run_count)))
             case StepFallout(error_code=code, detail=detail):
                 # No retries: the engine opens an incident, which a person resolves with the fallout case.
                 return FailJob(0, f"{code}: {detail}", outcome="fallout")

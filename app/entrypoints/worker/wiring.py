@@ -34,6 +34,7 @@ from app.entrypoints.worker.job_loop import JobLoop
 from app.entrypoints.worker.presence import Presence
 from app.entrypoints.worker.registry import JOBS
 from app.entrypoints.worker.start_loop import StartLoop
+from app.entrypoints.worker.type_settings import type_settings
 from app.runtime.clock import Clock, SystemClock
 from app.runtime.ids import UuidV7Ids
 from app.runtime.metrics import OrderMetrics, WorkerMetrics
@@ -44,12 +45,6 @@ from app.settings.worker import WorkerSettings
 DRAIN_TIMEOUT = timedelta(seconds=25)
 """For jobs that run when a stop is requested; hand-backs and the way out fit beside it into the unit's TimeoutStopSec."""
 
-_CALLS_PER_RUN = 3
-"""A run may ask what a former call did, call, and ask what that one did."""
-
-# What a run needs beside its calls: three short transactions and the settling of its job.
-_RUN_MARGIN = timedelta(seconds=6)
-
 
 class Loop(Protocol):
     """What a worker process does, whatever its group."""
@@ -57,29 +52,6 @@ class Loop(Protocol):
     async def run(self) -> None:
         """Work until a stop is requested, and drain."""
         ...
-
-
-def contract_problems(settings: WorkerSettings, contracts: Contracts) -> list[str]:
-    """Say what in the settings disagrees with the contracts, one line each."""
-    if settings.worker_group not in contracts.job_types.groups:
-        known = ", ".join(sorted(contracts.job_types.groups))
-        return [f"WORKER_GROUP: expected one of {known}"]
-    own = contracts.job_types.of_group(settings.worker_group)
-    problems = [
-        f"WORKER_ENABLED_TYPES: {name} is no job type of group {settings.worker_group}"
-        for name in settings.worker_enabled_types
-        if name not in own
-    ]
-    if own and not settings.worker_enabled_types:
-        problems.append(f"WORKER_ENABLED_TYPES: expected one or more of {', '.join(sorted(own))}")
-    for name, job_type in own.items():
-        limit = (job_type.timeout - _RUN_MARGIN) / _CALLS_PER_RUN
-        if job_type.external_system and settings.external_timeout > limit:
-            problems.append(
-                f"EXTERNAL_TIMEOUT: expected at most PT{limit.total_seconds():g}S, "
-                f"so that {_CALLS_PER_RUN} calls fit into a job of type {name}"
-            )
-    return problems
 
 
 @asynccontextmanager
@@ -198,14 +170,15 @@ def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str
 @asynccontextmanager
 async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobLoop]:
     """The loop of a group that serves job types."""
-    settings, contract = common.settings, common.contracts.job_types
+    settings = common.settings
+    served = type_settings(settings, common.contracts)
     ids = UuidV7Ids()
     async with open_channel(str(settings.camunda_grpc_address)) as channel, new_client() as client:
         fulfillment = Fulfillment(
             unit_of_work=unit_of_work_factory(common.pool),
             systems=_external_systems(common, client),
             environment=settings.app_env,
-            max_runs=settings.worker_max_runs,
+            max_runs={name: how.retries for name, how in served.items()},
             clock=common.clock,
             ids=ids,
             publication=Publication(common.contracts.topics, ids),
@@ -218,12 +191,18 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
             job_types=[
                 ServedJobType(
                     name=name,
-                    handle=JobHandler(JOBS[name], fulfillment, contract.job_types[name].retry_backoff),
-                    timeout=contract.job_types[name].timeout,
-                    max_active=min(contract.job_types[name].max_jobs_active, settings.worker_max_jobs_active),
+                    handle=JobHandler(
+                        JOBS[name],
+                        fulfillment,
+                        retry_backoff=how.retry_backoff,
+                        retries=how.retries,
+                    ),
+                    timeout=how.timeout,
+                    max_active=how.max_jobs_active,
                 )
-                for name in settings.worker_enabled_types
+                for name, how in served.items()
             ],
+            concurrency=settings.worker_threads,
             variables=VARIABLE_NAMES,
             request_timeout=settings.worker_request_timeout,
             poll_interval=settings.worker_poll_interval,

@@ -121,6 +121,8 @@ def start_worker(
             "WORKER_GROUP": group,
             "WORKER_ENABLED_TYPES": ",".join(load_job_types().of_group(group)),
             "WORKER_MAX_JOBS_ACTIVE": "32",
+            "WORKER_THREADS": "64",
+            "WORKER_TIMEOUT": "PT30S",
             "WORKER_POLL_INTERVAL": "PT0.5S",
             "WORKER_REQUEST_TIMEOUT": "PT2S",
             "WORKER_MAX_RUNS": "5",

@@ -147,7 +147,7 @@ class Lab:
             unit_of_work=self.open,
             systems=self.systems,
             environment="test",
-            max_runs=3,
+            max_runs=dict.fromkeys(JOBS, 3),
             clock=self.clock,
             ids=self.ids,
             publication=Publication(load_topics(), self.ids),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+
 import pytest
 
+from app.adapters.memory.external_system import MemoryExternalSystem
 from app.application.fulfillment import StepDone, StepFallout, StepRefused, StepRetry
-from app.application.ports import CallNotDone, CallRefused, CallUnknown, StoreUnavailable
+from app.application.ports import CallDone, CallNotDone, CallRefused, CallUnknown, StoreUnavailable
 from app.domain.fulfillment import TaskState, WorkflowState
 from app.domain.order import OrderState
 from tests.unit.fulfillment.conftest import INSTANCE, Lab
@@ -13,6 +17,20 @@ from tests.unit.fulfillment.conftest import INSTANCE, Lab
 RESERVE = "reserve-inventory"
 STEPS = (RESERVE, "provision-service", "activate-billing", "complete-order")
 KEY = "test:acme:00000000-0000-0000-0000-0000000000a0:reserve-inventory:1"
+
+
+class SlowSystem(MemoryExternalSystem):
+    """Answers queries when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+        self.answer.set()
+
+    async def find(self, idempotency_key: str) -> CallDone | CallNotDone | CallUnknown:
+        self.asked.set()
+        await self.answer.wait()
+        return await super().find(idempotency_key)
 
 
 async def test_all_steps_complete_the_order_with_one_effect_each(lab: Lab) -> None:
@@ -245,3 +263,48 @@ async def test_a_late_answer_to_an_overtaken_run_completes_nothing_twice(lab: La
 
     assert result == StepDone()
     assert lab.task(RESERVE).state is TaskState.COMPLETED
+
+
+async def test_a_call_that_may_not_be_made_yet_counts_no_run_and_never_falls_out(lab: Lab) -> None:
+    later = timedelta(seconds=9)
+    lab.systems["inventory"].next_outcomes = [CallNotDone("circuit open", retry_after=later)] * 5
+
+    results = [await lab.run(RESERVE, retries=1) for _ in range(5)]
+
+    assert results == [StepRetry("circuit open", 0, later)] * 5
+    assert lab.task(RESERVE).run_count == 0
+    assert await lab.run(RESERVE) == StepDone()
+
+
+async def test_a_question_that_may_not_be_asked_yet_leaves_the_outcome_unknown(lab: Lab) -> None:
+    system = lab.systems["inventory"]
+    system.lost_replies, system.is_silent = 1, True
+    await lab.run(RESERVE)
+    system.next_answers = [CallUnknown("circuit open", retry_after=timedelta(seconds=9))] * 4
+
+    results = [await lab.run(RESERVE) for _ in range(4)]
+
+    assert results == [StepRetry("circuit open", 1, timedelta(seconds=9))] * 4
+    assert lab.attempt_states(RESERVE) == ["unknown"]
+    assert system.calls == [KEY]
+
+
+async def test_steps_whose_runs_died_twice_run_one_at_a_time(lab: Lab) -> None:
+    """What kills the process takes everything beside it along; apart from each other only the killer is counted."""
+    lab.systems["inventory"] = slow = SlowSystem()
+    for _ in range(2):  # two processes die
+        lab.commits_until_failure = 1
+        with pytest.raises(StoreUnavailable):
+            await lab.run(RESERVE)
+    lab.commits_until_failure = None
+    slow.asked.clear()
+    slow.answer.clear()
+
+    first, second = asyncio.create_task(lab.run(RESERVE)), asyncio.create_task(lab.run(RESERVE))
+    await slow.asked.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    assert lab.task(RESERVE).run_count == 3  # and not 4
+    slow.answer.set()
+    assert await first == await second == StepDone()

@@ -23,7 +23,7 @@ BACKOFF = timedelta(seconds=2)
 
 
 async def judge(step: Callable[[Fulfillment, StepJob], Awaitable[StepResult]], **variables: Any) -> Verdict:
-    handler = JobHandler(step, cast("Fulfillment", None), BACKOFF)
+    handler = JobHandler(step, cast("Fulfillment", None), retry_backoff=BACKOFF, retries=5)
     return await handler(ActivatedJob(7, "reserve-inventory", 8, 4, VARIABLES | variables))
 
 
@@ -75,9 +75,17 @@ async def test_a_retry_takes_one_of_the_engines_and_waits_longer_each_time() -> 
 
     assert isinstance(first, FailJob)
     assert isinstance(later, FailJob)
-    assert (first.retries, first.error) == (3, "down")
+    assert (first.retries, later.retries, first.error) == (4, 1, "down")
     assert BACKOFF / 2 <= first.pause <= BACKOFF
     assert BACKOFF * 4 <= later.pause <= BACKOFF * 8
+
+
+async def test_what_could_not_even_be_tried_takes_no_retry_and_waits_as_long_as_it_was_told() -> None:
+    verdict = await judge(resulting(StepRetry("circuit open", 0, timedelta(seconds=7))))
+
+    assert isinstance(verdict, FailJob)
+    assert (verdict.retries, verdict.outcome) == (4, "postponed")
+    assert timedelta(seconds=7) <= verdict.pause <= timedelta(seconds=7) + BACKOFF
 
 
 async def test_fallout_leaves_no_retry() -> None:

@@ -20,6 +20,7 @@ from app.adapters.zeebe.worker import (
     FailJob,
     ServedJobType,
     ThrowError,
+    Turns,
     Verdict,
     ZeebeJobWorker,
 )
@@ -112,12 +113,15 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
 class Serving:
     """A worker that runs for the time of an `async with` block."""
 
-    def __init__(self, handle: Handle, *, max_active: int = 2, drain: float = 5.0) -> None:
+    def __init__(
+        self, handle: Handle, *, max_active: int = 2, concurrency: int | None = None, drain: float = 5.0
+    ) -> None:
         self.observed = Observed()
         self.worker = ZeebeJobWorker(
             cast("grpc.aio.Channel", None),
             name="tests",
             job_types=[ServedJobType("step", handle, timedelta(seconds=30), max_active)],
+            concurrency=concurrency or max_active,
             variables=["orderId"],
             request_timeout=timedelta(seconds=0.3),
             poll_interval=timedelta(seconds=0.01),
@@ -298,3 +302,93 @@ async def test_a_poll_that_never_comes_back_is_a_stall(gateway: Gateway, monkeyp
 
         assert serving.worker.is_stalled()
         monkeypatch.undo()
+
+
+class Turntaking:
+    """Who got a turn, who asked for one."""
+
+    def __init__(self, limit: int, *job_types: str) -> None:
+        self.turns = Turns(limit, job_types)
+        self.begun: list[str] = []
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self._ends: dict[str, asyncio.Event] = {}
+
+    async def ask(self, job: str) -> None:
+        """A job, its type before the colon, asks for a turn."""
+        self._ends[job] = asyncio.Event()
+        self.tasks[job] = asyncio.create_task(self._hold(job))
+        await self.settled()
+
+    async def end(self, job: str) -> None:
+        """A job that has its turn ends."""
+        self._ends[job].set()
+        await self.settled()
+
+    @staticmethod
+    async def settled() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def _hold(self, job: str) -> None:
+        async with self.turns.turn(job.partition(":")[0]):
+            self.begun.append(job)
+            await self._ends[job].wait()
+
+
+async def test_a_type_that_hangs_never_takes_the_last_turn_of_another() -> None:
+    taking = Turntaking(3, "a", "b")
+    for number in range(4):
+        await taking.ask(f"a:{number}")
+
+    assert taking.begun == ["a:0", "a:1"]  # the third turn is b's
+    await taking.ask("b:0")
+    assert taking.begun[-1] == "b:0"
+
+    await taking.end("a:0")
+    assert taking.begun[-1] == "a:2"
+
+
+async def test_with_every_type_at_work_all_turns_are_used_in_order_of_arrival() -> None:
+    taking = Turntaking(3, "a", "b")
+    for job in ("a:0", "b:0", "b:1", "b:2", "b:3"):
+        await taking.ask(job)
+    assert taking.begun == ["a:0", "b:0", "b:1"]
+
+    await taking.end("b:0")
+    await taking.end("b:1")
+
+    assert taking.begun[-2:] == ["b:2", "b:3"]
+
+
+async def test_a_turn_that_nobody_waits_for_any_more_goes_to_the_next() -> None:
+    taking = Turntaking(1, "a")
+    for number in range(3):
+        await taking.ask(f"a:{number}")
+    taking.tasks["a:1"].cancel()
+    await taking.settled()
+
+    await taking.end("a:0")
+    assert taking.begun == ["a:0", "a:2"]
+
+    await taking.end("a:2")
+    await taking.ask("a:3")
+    assert taking.begun[-1] == "a:3"
+
+
+async def test_no_more_jobs_are_worked_on_than_there_are_turns(gateway: Gateway) -> None:
+    for key in range(6):
+        gateway.jobs.put_nowait(job(key))
+    running = highest = 0
+
+    async def handle(_: ActivatedJob) -> Verdict:
+        nonlocal running, highest
+        running += 1
+        highest = max(highest, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return CompleteJob()
+
+    async with Serving(handle, max_active=6, concurrency=2):
+        await until(lambda: len(gateway.settled) == 6)
+
+    assert highest == 2

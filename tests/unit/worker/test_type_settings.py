@@ -1,0 +1,116 @@
+"""What a process makes of contract, settings and overrides, and that every wrong one is named before it starts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.contracts.loader import load, load_external_systems
+from app.entrypoints.worker.type_settings import TypeSettings, contract_problems, type_settings
+from app.settings.reader import SettingsError, read
+from app.settings.worker import WorkerSettings
+
+ENVIRONMENT = {
+    "APP_ENV": "test",
+    "APP_INSTANCE_ID": "tests",
+    "TENANT_MODE": "multi",
+    "LOG_LEVEL": "INFO",
+    "METRICS_BIND": "127.0.0.1:9100",
+    "DB_URL": "postgresql://cpq_worker@127.0.0.1:5432/cpq",
+    "DB_POOL_MAX": "5",
+    "DB_STATEMENT_TIMEOUT": "PT5S",
+    "WORKER_GROUP": "fulfillment",
+    "WORKER_ENABLED_TYPES": "reserve-inventory,provision-service,activate-billing,complete-order",
+    "WORKER_MAX_JOBS_ACTIVE": "100",
+    "WORKER_THREADS": "32",
+    "WORKER_TIMEOUT": "PT30S",
+    "WORKER_POLL_INTERVAL": "PT1S",
+    "WORKER_REQUEST_TIMEOUT": "PT2S",
+    "WORKER_MAX_RUNS": "5",
+    "CAMUNDA_GRPC_ADDRESS": "127.0.0.1:26500",
+    "EXTERNAL_ENVIRONMENT": "non-production",
+    "EXTERNAL_TIMEOUT": "PT5S",
+    **{f"{name.upper().replace('-', '_')}_URL": "http://127.0.0.1:1" for name in load_external_systems()},
+}
+
+
+@pytest.fixture
+def read_settings(tmp_path: Path) -> Any:
+    """Reads the settings of a worker with changes."""
+    for name in ("db-password", *(f"{system}-token" for system in load_external_systems())):
+        (tmp_path / name).write_text("secret")
+    return lambda **changes: read(WorkerSettings, ENVIRONMENT | changes, tmp_path)
+
+
+def test_without_overrides_settings_lower_the_contract_and_never_raise_it(read_settings: Any) -> None:
+    contracts = load()
+    contract = contracts.job_types.job_types["reserve-inventory"]
+
+    as_declared = type_settings(read_settings(WORKER_TIMEOUT="PT10M", WORKER_MAX_RUNS="99"), contracts)
+    lowered = type_settings(
+        read_settings(WORKER_MAX_JOBS_ACTIVE="2", WORKER_TIMEOUT="PT20S", WORKER_MAX_RUNS="3"), contracts
+    )
+
+    assert as_declared["reserve-inventory"] == TypeSettings(
+        contract.max_jobs_active, contract.timeout, contract.retries, contract.retry_backoff
+    )
+    assert lowered["reserve-inventory"] == TypeSettings(2, timedelta(seconds=20), 3, contract.retry_backoff)
+
+
+def test_an_override_counts_for_its_type_alone(read_settings: Any) -> None:
+    overrides = (
+        "provision-service.timeout=PT90S, provision-service.retries=8,"
+        "provision-service.retry_backoff=PT7S, provision-service.max_jobs_active=4"
+    )
+    served = type_settings(read_settings(WORKER_TYPE_OVERRIDES=overrides), load())
+
+    assert served["provision-service"] == TypeSettings(4, timedelta(seconds=90), 8, timedelta(seconds=7))
+    assert served["activate-billing"].timeout == timedelta(seconds=30)
+
+
+def test_every_wrong_override_is_named(read_settings: Any) -> None:
+    wrong = (
+        "reserve-inventory.timeout=30,reserve-inventory.max_jobs_active=0,provision-service.threads=3,"
+        "activate-billing,activate-billing.retries=two,complete-order.retries=1,complete-order.retries=2"
+    )
+    with pytest.raises(SettingsError) as caught:
+        read_settings(WORKER_TYPE_OVERRIDES=wrong)
+
+    text = "\n".join(caught.value.problems)
+    assert text.startswith("WORKER_TYPE_OVERRIDES: ")
+    for place in (
+        "reserve-inventory.timeout: expected an ISO 8601 duration",
+        "reserve-inventory.max_jobs_active: ",
+        "provision-service.threads: expected one of max_jobs_active, timeout, retries, retry_backoff",
+        "activate-billing: expected <job type>.<field>=<value>",
+        "activate-billing.retries: ",
+        "complete-order.retries: is there twice",
+    ):
+        assert place in text
+
+
+def test_what_disagrees_with_the_contract_is_named_all_at_once(read_settings: Any) -> None:
+    settings = read_settings(
+        WORKER_THREADS="3",
+        WORKER_TYPE_OVERRIDES=(
+            "reserve-stock.retries=2,reserve-inventory.max_jobs_active=500,"
+            "provision-service.timeout=PT12S,complete-order.timeout=PT5S"
+        ),
+    )
+
+    problems = contract_problems(settings, load())
+
+    assert problems == [
+        "WORKER_TYPE_OVERRIDES: reserve-stock is not among WORKER_ENABLED_TYPES",
+        "WORKER_TYPE_OVERRIDES: reserve-inventory.max_jobs_active: expected at most 32, the contract's limit",
+        "WORKER_THREADS: expected at least 4, one for each of WORKER_ENABLED_TYPES",
+        "EXTERNAL_TIMEOUT: expected at most PT2S, so that 3 calls fit into a job of type provision-service",
+        "WORKER_TIMEOUT: complete-order has PT5S for a job; a run needs more than PT6S beside its calls",
+    ]
+
+
+def test_the_settings_of_the_specification_are_sound(read_settings: Any) -> None:
+    assert contract_problems(read_settings(), load()) == []
