@@ -1,4 +1,4 @@
--- depends: 0009_expand_relay_membership
+-- depends: 0012_expand_process_routes
 -- What operators change while the platform runs: flags by tenant with their history, settings of running units, and
 -- published approval policies.
 SET lock_timeout = '4s';

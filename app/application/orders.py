@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from app.application.idempotency import Executed, IdempotentRequest, Response, execute_once
 from app.application.offerings import OfferingReader
 from app.application.ports import AuditEntry, UnitOfWork, UnitOfWorkFactory
+from app.application.process_routing import ProcessRouting
 from app.application.publication import Publication
 from app.application.quotes import get_for_change
 from app.domain.commands import ConvertQuote
@@ -20,15 +20,6 @@ from app.runtime.clock import Clock
 from app.runtime.ids import Ids
 
 
-@dataclass(frozen=True, slots=True)
-class FulfillmentProcess:
-    """The process that a new order asks for: its id, its job types in order, the version of its variables."""
-
-    process_id: str
-    steps: tuple[str, ...]
-    variables_schema_version: int
-
-
 class OrderCommands:
     """What clients can do about orders."""
 
@@ -38,14 +29,14 @@ class OrderCommands:
         open_unit_of_work: UnitOfWorkFactory,
         offerings: OfferingReader,
         publication: Publication,
-        process: FulfillmentProcess,
+        routing: ProcessRouting,
         clock: Clock,
         ids: Ids,
     ) -> None:
         self._open_unit_of_work = open_unit_of_work
         self._offerings = offerings
         self._publication = publication
-        self._process = process
+        self._routing = routing
         self._clock = clock
         self._ids = ids
 
@@ -65,13 +56,16 @@ class OrderCommands:
             DomainError: NotFound, VersionMismatch, QuoteAlreadyConverted, QuoteExpired, QuoteStateConflict,
                 RequestInFlight, IdempotencyKeyReused.
         """
+        enabled_flags = await self._routing.enabled_flags(actor.tenant_id)
 
         async def effect(uow: UnitOfWork) -> Response:
-            return render(await self._convert(uow, command, actor))
+            return render(await self._convert(uow, command, actor, enabled_flags))
 
         return await execute_once(self._open_unit_of_work, self._clock, actor, request, effect)
 
-    async def _convert(self, uow: UnitOfWork, command: ConvertQuote, actor: Actor) -> Order:
+    async def _convert(
+        self, uow: UnitOfWork, command: ConvertQuote, actor: Actor, enabled_flags: frozenset[str]
+    ) -> Order:
         quote = await get_for_change(uow, command.quote_id, command.expected_version)
         existing = await uow.orders.id_for_quote(quote.quote_id)
         if existing is not None:
@@ -80,20 +74,23 @@ class OrderCommands:
         now = self._clock.now()
         change = Order.from_quote(quote, offerings, order_id=OrderId(self._ids.new()), actor=actor.principal, now=now)
         order = change.order
+        choice = await self._routing.choose(uow, order, enabled_flags, now)
         await uow.orders.add(order, change.transition)
         await uow.fulfillment.add(
             [
                 FulfillmentTask(order.order_id, order.tenant_id, step, TaskState.PENDING, now)
-                for step in self._process.steps
+                for step in choice.process.steps
             ]
         )
         await uow.workflow_references.request(
             WorkflowRequest(
                 order.order_id,
                 order.tenant_id,
-                self._process.process_id,
-                self._process.variables_schema_version,
+                choice.process.process_id,
+                choice.process.variables_schema_version,
                 now,
+                choice.route_id,
+                choice.reason,
             )
         )
         await uow.audit.append(
@@ -105,7 +102,7 @@ class OrderCommands:
                 target_id=str(order.order_id),
                 occurred_at=now,
                 reason=change.transition.reason,
-                after=_audited(order),
+                after={**_audited(order), "processId": choice.process.process_id},
             )
         )
         await uow.outbox.append([self._publication.of_order(change.event, actor.traceparent)])

@@ -17,6 +17,7 @@ from app.domain.catalog import ProductOffering
 from app.domain.external_calls import ExternalCallAttempt
 from app.domain.fulfillment import FalloutCase, FulfillmentTask, WorkflowReference, WorkflowRequest
 from app.domain.order import Order, OrderTransition
+from app.domain.process_route import ProcessRoute
 from app.domain.quote import Quote
 from app.domain.values import Actor, OfferingId, OrderId, QuoteId, TenantId
 from app.messaging.envelope import Envelope
@@ -243,6 +244,14 @@ class WorkflowReferenceRepository(Protocol):
         ...
 
 
+class ProcessRouteRepository(Protocol):
+    """Routes of the transaction's tenant and those for every tenant."""
+
+    async def current(self, business_process: str) -> list[ProcessRoute]:
+        """The routes of a business process that nobody removed, in no order; their validity is the caller's to judge."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedStart:
     """A reference claimed for one start attempt, and whether the engine was ever given its process."""
@@ -382,12 +391,12 @@ class CallObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerRegistration:
-    """A worker process that lives: what it serves and from which release."""
+    """A worker process that lives: what it serves, which versions of variables it understands, and its release."""
 
     instance_id: str
     worker_group: str
     job_types: Sequence[str]
-    variables_schema_version: int
+    variables_schema_versions: Sequence[int]
     release_id: str
     started_at: datetime
 
@@ -432,6 +441,8 @@ class UnitOfWork(Protocol):
     def fulfillment(self) -> FulfillmentRepository: ...
     @property
     def workflow_references(self) -> WorkflowReferenceRepository: ...
+    @property
+    def process_routes(self) -> ProcessRouteRepository: ...
 
     async def commit(self) -> None:
         """Make everything of this transaction durable.

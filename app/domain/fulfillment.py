@@ -92,6 +92,7 @@ class WorkflowRequest:
     """The wish for exactly one process instance, committed together with its order.
 
     `message_id` is a function of order and process: however often the start is repeated, the engine makes one instance.
+    `route_id` and `route_reason` say how the process version was chosen.
     """
 
     order_id: OrderId
@@ -99,6 +100,8 @@ class WorkflowRequest:
     process_id: str
     variables_schema_version: int
     requested_at: datetime
+    route_id: UUID | None = None
+    route_reason: str | None = None
 
     @property
     def message_id(self) -> str:

@@ -31,6 +31,15 @@ class OrderState(StrEnum):
     PENDING_CANCELLATION = "pendingCancellation"
 
 
+class OrderType(StrEnum):
+    """What an order does to the customer's products: the action of all its items, or a mixture."""
+
+    ADD = "add"
+    MODIFY = "modify"
+    DELETE = "delete"
+    MIXED = "mixed"
+
+
 TRANSITIONS: Mapping[OrderState, Mapping[OrderState, type[OrderEvent]]] = MappingProxyType(
     {
         OrderState.ACKNOWLEDGED: {
@@ -101,6 +110,12 @@ class Order:
     created_by: str
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def order_type(self) -> OrderType:
+        """What the order does; items that change nothing do not count."""
+        actions = {item.action for item in self.items} - {ItemAction.NO_CHANGE}
+        return OrderType(actions.pop()) if len(actions) == 1 else OrderType.MIXED
 
     @classmethod
     def from_quote(

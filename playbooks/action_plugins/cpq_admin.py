@@ -5,7 +5,8 @@ Each entry of `commands` is one of
   {read: [words]}                 changes nothing and runs in check mode too
   {note: [words]}                 writes the release's journal: the run's own record, no change to the platform; not in check mode
 with an optional `input`, the JSON document that the command reads from standard input. The word HOLDER stands for the
-name of this playbook's process, by which the journal knows who holds a release.
+name of this playbook's process, by which the journal knows who holds a release. `if_installed`: a host without the commands,
+as before a first release, is no failure.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class ActionModule(ActionBase):
     """Translates entries to one `cpq-oms-admin batch`, and its outcome to a task result."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"commands", "release_id", "here", "keep_going"})
+    _VALID_ARGS = frozenset({"commands", "release_id", "here", "keep_going", "if_installed"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run what check mode allows and report what it does not."""
@@ -62,6 +63,8 @@ class ActionModule(ActionBase):
         ]
         keep_going = ["--keep-going"] if options.get("keep_going") else []
         code, output, errors = self._execute(json.dumps(items), keep_going, here=bool(options.get("here")))
+        if code == EXIT_NOT_FOUND and options.get("if_installed"):
+            return {"changed": False, "results": [], "by_command": {}, "absent": True}
         if code == EXIT_NOT_FOUND:
             pending = "; ".join(shlex.join(words) for words in chosen)
             if self._task.check_mode:

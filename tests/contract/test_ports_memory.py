@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from app.adapters.memory.unit_of_work import MemoryStore
+from app.domain.process_route import ProcessRoute
 from app.domain.values import OrderId, TenantId
 from tests.support.builders import CountingIds, SetClock, fiber, legacy
 from tests.support.port_suite import Harness, PortSuite
@@ -27,6 +30,13 @@ class MemoryHarness(Harness):
 
     async def message_id(self, order_id: OrderId) -> str:
         return self.store.rows.workflow_references.references[order_id].message_id
+
+    async def choice(self, order_id: OrderId) -> tuple[str, int, UUID | None, str | None]:
+        request = self.store.rows.workflow_references.requests[order_id]
+        return request.process_id, request.variables_schema_version, request.route_id, request.route_reason
+
+    async def add_route(self, route: ProcessRoute) -> None:
+        self.store.rows.process_routes.append(route)
 
 
 class TestMemoryStore(PortSuite):

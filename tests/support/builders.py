@@ -8,19 +8,22 @@ from typing import Any
 from uuid import UUID
 
 from app.adapters.memory.catalog_cache import MemoryCatalogCache
+from app.adapters.memory.feature_flags import MemoryFeatureFlags
 from app.application.offerings import OfferingReader
-from app.application.orders import FulfillmentProcess, OrderCommands
+from app.application.orders import OrderCommands
 from app.application.ports import CatalogCache, UnitOfWorkFactory
+from app.application.process_routing import FulfillmentProcess, order_routing
 from app.application.publication import Publication
 from app.application.quotes import QuoteCommands
-from app.contracts.loader import load_job_types, load_topics
+from app.contracts.loader import load_processes, load_topics
 from app.domain.catalog import PriceAdjustmentTier, PriceType, ProductOffering, ProductOfferingPrice, RecurringPeriod
 from app.domain.values import OfferingId
 from app.runtime.clock import Clock
 from app.runtime.ids import Ids
 
 TOPICS = load_topics()
-JOB_TYPES = load_job_types()
+PROCESSES = load_processes()
+DEFAULT_PROCESS = "order-fulfillment-v1"
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 FIBER = OfferingId("fiber-1000")
 LEGACY = OfferingId("isdn-legacy")
@@ -117,16 +120,16 @@ def published(tenant_id: str, offerings: list[ProductOffering]) -> dict[str, Any
 
 
 class Commands:
-    """The use cases on a store, with the declared fulfillment process."""
+    """The use cases on a store, with the declared fulfillment processes; release flags are off unless a test says so."""
 
     def __init__(
         self, open_unit_of_work: UnitOfWorkFactory, clock: Clock, ids: Ids, cache: CatalogCache | None = None
     ) -> None:
         offerings = OfferingReader(cache or MemoryCatalogCache())
         publication = Publication(TOPICS, ids)
-        self.process = FulfillmentProcess(
-            "order-fulfillment-v1", tuple(JOB_TYPES.of_group("fulfillment")), variables_schema_version=1
-        )
+        self.flags = MemoryFeatureFlags()
+        declared = PROCESSES.processes[DEFAULT_PROCESS]
+        self.process = FulfillmentProcess(DEFAULT_PROCESS, declared.job_types, declared.variables_schema_version)
         self.quotes = QuoteCommands(
             open_unit_of_work=open_unit_of_work, offerings=offerings, publication=publication, clock=clock, ids=ids
         )
@@ -134,7 +137,7 @@ class Commands:
             open_unit_of_work=open_unit_of_work,
             offerings=offerings,
             publication=publication,
-            process=self.process,
+            routing=order_routing(PROCESSES, self.flags),
             clock=clock,
             ids=ids,
         )

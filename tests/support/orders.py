@@ -6,12 +6,14 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from app.adapters.memory.feature_flags import MemoryFeatureFlags
 from app.adapters.postgres.catalog_seed import seed
 from app.adapters.postgres.pool import Connection
 from app.application.idempotency import IdempotentRequest, Response
 from app.application.offerings import OfferingReader
-from app.application.orders import FulfillmentProcess, OrderCommands
-from app.application.ports import UnitOfWorkFactory
+from app.application.orders import OrderCommands
+from app.application.ports import FeatureFlags, UnitOfWorkFactory
+from app.application.process_routing import order_routing
 from app.application.publication import Publication
 from app.application.quotes import QuoteCommands
 from app.contracts.loader import load_processes, load_topics
@@ -79,19 +81,20 @@ async def publish_catalog(admin_connection: Connection, *tenant_ids: str) -> Non
     await seed(admin_connection, [catalog_of(tenant_id) for tenant_id in tenant_ids], "tests")
 
 
-async def place_order(open_unit_of_work: UnitOfWorkFactory, tenant_id: str, quantity: int = 1) -> OrderId:
-    """Take a customer from quote to accepted order."""
+async def place_order(
+    open_unit_of_work: UnitOfWorkFactory, tenant_id: str, quantity: int = 1, flags: FeatureFlags | None = None
+) -> OrderId:
+    """Take a customer from quote to accepted order; without `flags` every release flag is off."""
     clock, ids = SystemClock(), UuidV7Ids()
     publication, offerings = Publication(load_topics(), ids), OfferingReader(NoCache())
     quotes = QuoteCommands(
         open_unit_of_work=open_unit_of_work, offerings=offerings, publication=publication, clock=clock, ids=ids
     )
-    declared = load_processes().processes[PROCESS_ID]
     orders = OrderCommands(
         open_unit_of_work=open_unit_of_work,
         offerings=offerings,
         publication=publication,
-        process=FulfillmentProcess(PROCESS_ID, declared.job_types, declared.variables_schema_version),
+        routing=order_routing(load_processes(), flags or MemoryFeatureFlags()),
         clock=clock,
         ids=ids,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -24,7 +25,8 @@ from app.domain.errors import (
     QuoteAlreadyConverted,
     QuoteExpired,
 )
-from app.domain.order import Order, OrderState
+from app.domain.order import Order, OrderState, OrderType
+from app.domain.process_route import ProcessRoute
 from app.domain.quote import Quote, QuoteState
 from app.domain.values import Actor, CustomerId, OfferingId, OrderId, QuoteId, TenantId
 from app.runtime.ids import Ids
@@ -35,7 +37,7 @@ class Harness:
     """What a store gives the suite: units of work, two tenants with a catalog, one without.
 
     `outbox` and `audit` list what was committed for a tenant: (aggregate_seq, event type) and actions, in order;
-    `steps` and `message_id` tell of an order's fulfillment tasks and its pending workflow reference.
+    `steps` and `message_id` tell of an order's fulfillment tasks and its pending workflow reference; `choice` of its process.
     """
 
     def __init__(self, open_unit_of_work: UnitOfWorkFactory, ids: Ids, tenants: Sequence[str]) -> None:
@@ -56,6 +58,13 @@ class Harness:
         raise NotImplementedError
 
     async def message_id(self, order_id: OrderId) -> str:
+        raise NotImplementedError
+
+    async def choice(self, order_id: OrderId) -> tuple[str, int, UUID | None, str | None]:
+        """Process, version of its variables, route and reason, as they stand on the workflow reference."""
+        raise NotImplementedError
+
+    async def add_route(self, route: ProcessRoute) -> None:
         raise NotImplementedError
 
     def request(self, key: str | None = None, sha: str = "0" * 64) -> IdempotentRequest:
@@ -86,6 +95,19 @@ def rendered_quote(quote: Quote) -> Response:
 
 def rendered_order(order: Order) -> Response:
     return Response(201, {"ETag": str(order.version)}, str(order.order_id).encode())
+
+
+def routed(harness: Harness, **changes: Any) -> ProcessRoute:
+    """A route of the harness's tenant to the second version."""
+    values: dict[str, Any] = {
+        "route_id": harness.ids.new(),
+        "business_process": "order-fulfillment",
+        "process_id": "order-fulfillment-v2",
+        "priority": 10,
+        "valid_from": harness.clock.now(),
+        "tenant_id": harness.mine.tenant_id,
+    }
+    return ProcessRoute(**values | changes)
 
 
 def identifier(executed: Executed) -> QuoteId:
@@ -132,6 +154,38 @@ class PortSuite:
 
         assert await harness.steps(order_id) == set(harness.commands.process.steps)
         assert await harness.message_id(order_id) == f"{order_id}:order-fulfillment-v1"
+
+    async def test_an_order_gets_the_version_of_its_tenants_route_and_the_choice_is_kept(
+        self, harness: Harness
+    ) -> None:
+        route = routed(harness, order_type=OrderType.ADD, catalog_to=1)
+        await harness.add_route(route)
+
+        mine = OrderId(identifier(await harness.convert(await harness.accepted_quote())))
+        harness.mine, harness.others = harness.others, harness.mine
+        others = OrderId(identifier(await harness.convert(await harness.accepted_quote())))
+
+        reason = f"priority 10: {route.description}"
+        assert await harness.choice(mine) == ("order-fulfillment-v2", 2, route.route_id, reason)
+        assert await harness.message_id(mine) == f"{mine}:order-fulfillment-v2"
+        assert (await harness.choice(others))[:2] == ("order-fulfillment-v1", 1)
+
+    async def test_a_route_behind_a_release_flag_counts_where_the_flag_is_on(self, harness: Harness) -> None:
+        await harness.add_route(routed(harness, flag="order-fulfillment-v2"))
+
+        off = OrderId(identifier(await harness.convert(await harness.accepted_quote())))
+        harness.commands.flags.tenant_values[harness.mine.tenant_id, "order-fulfillment-v2"] = True
+        on = OrderId(identifier(await harness.convert(await harness.accepted_quote())))
+
+        assert (await harness.choice(off))[0] == "order-fulfillment-v1"
+        assert (await harness.choice(on))[0] == "order-fulfillment-v2"
+
+    async def test_a_route_to_a_version_that_only_a_later_release_knows_is_passed_over(self, harness: Harness) -> None:
+        await harness.add_route(routed(harness, process_id="order-fulfillment-v9"))
+
+        order_id = OrderId(identifier(await harness.convert(await harness.accepted_quote())))
+
+        assert (await harness.choice(order_id))[0] == "order-fulfillment-v1"
 
     async def test_another_tenants_quote_is_as_absent_as_one_that_never_was(self, harness: Harness) -> None:
         quote = await harness.accepted_quote()

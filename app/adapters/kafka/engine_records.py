@@ -6,16 +6,19 @@ was when reading began, so it is bounded whatever else is written meanwhile. Syn
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from app.adapters.kafka.administration import KafkaUnreachableError
+from app.application.process_versions import EngineInstance, EngineProcess, EngineView
 
 TOPIC = "zeebe"
 
@@ -58,6 +61,25 @@ class EngineRecords:
         Raises:
             KafkaUnreachableError: the topic could not be read to its end.
         """
+        incidents: dict[int, Incident] = {}
+        if not self._read(since, lambda record: _follow(incidents, record)):
+            return None
+        return sorted(incidents.values(), key=lambda incident: incident.created_at_ms)
+
+    def processes(self) -> EngineView:
+        """Every process the engine was given and every instance that lives, as far back as the topic reaches.
+
+        Raises:
+            KafkaUnreachableError: the topic is not there or could not be read to its end, so nothing can be said.
+        """
+        view = EngineView()
+        if not self._read(None, lambda record: _follow_processes(view, record)):
+            raise KafkaUnreachableError(f"topic {TOPIC} does not exist")
+        view.processes.sort(key=lambda process: (process.process_id, process.version))
+        return view
+
+    def _read(self, since: datetime | None, follow: Callable[[dict[str, Any]], None]) -> bool:
+        """Show every record since a moment, or from the beginning; False where the topic does not exist yet."""
         try:
             consumer = KafkaConsumer(**self._configuration)
         except (KafkaError, OSError) as error:
@@ -65,26 +87,29 @@ class EngineRecords:
         try:
             numbers = consumer.partitions_for_topic(TOPIC)
             if not numbers:
-                return None
-            incidents: dict[int, Incident] = {}
+                return False
             for record in self._records(consumer, [TopicPartition(TOPIC, number) for number in numbers], since):
-                _follow(incidents, record)
-            return sorted(incidents.values(), key=lambda incident: incident.created_at_ms)
+                follow(record)
         except (KafkaError, OSError) as error:
             raise KafkaUnreachableError(f"{type(error).__name__}: {error}") from error
+        else:
+            return True
         finally:
             consumer.close(autocommit=False)
 
     @staticmethod
     def _records(
-        consumer: KafkaConsumer, partitions: list[TopicPartition], since: datetime
+        consumer: KafkaConsumer, partitions: list[TopicPartition], since: datetime | None
     ) -> Iterator[dict[str, Any]]:
         consumer.assign(partitions)
         ends = consumer.end_offsets(partitions)
-        starts = consumer.offsets_for_times(dict.fromkeys(partitions, int(since.timestamp() * 1000)))
-        for partition in partitions:
-            start = starts.get(partition)
-            consumer.seek(partition, start.offset if start else ends[partition])
+        if since is None:
+            consumer.seek_to_beginning(*partitions)
+        else:
+            starts = consumer.offsets_for_times(dict.fromkeys(partitions, int(since.timestamp() * 1000)))
+            for partition in partitions:
+                start = starts.get(partition)
+                consumer.seek(partition, start.offset if start else ends[partition])
         idle = 0
         while any(consumer.position(partition) < ends[partition] for partition in partitions):
             batches = consumer.poll(timeout_ms=_POLL_MS)
@@ -109,3 +134,29 @@ def _follow(incidents: dict[int, Incident], record: dict[str, Any]) -> None:
         )
     elif record["intent"] == "RESOLVED":
         incidents.pop(record["key"], None)
+
+
+def _follow_processes(view: EngineView, record: dict[str, Any]) -> None:
+    value, intent = record.get("value", {}), record.get("intent")
+    if record.get("valueType") == "PROCESS" and intent == "CREATED":
+        view.processes.append(
+            EngineProcess(
+                process_id=value["bpmnProcessId"],
+                version=value["version"],
+                key=value["processDefinitionKey"],
+                resource=value["resourceName"],
+                content_sha256=hashlib.sha256(base64.b64decode(value["resource"])).hexdigest(),
+                deployed_at=_time(record),
+            )
+        )
+    elif record.get("valueType") == "PROCESS_INSTANCE" and value.get("bpmnElementType") == "PROCESS":
+        if intent == "ELEMENT_ACTIVATED":
+            view.instances[value["processInstanceKey"]] = EngineInstance(
+                value["processInstanceKey"], value["bpmnProcessId"], value["version"], _time(record)
+            )
+        elif intent in {"ELEMENT_COMPLETED", "ELEMENT_TERMINATED"}:
+            view.instances.pop(value["processInstanceKey"], None)
+
+
+def _time(record: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(record["timestamp"] / 1000, UTC)

@@ -13,6 +13,7 @@ from app.adapters.memory.workflow_references import MemoryWorkflowReferenceRepos
 from app.application.ports import AuditEntry, ConcurrentChange, StoredResponse
 from app.domain.catalog import ProductOffering
 from app.domain.order import Order, OrderTransition
+from app.domain.process_route import ProcessRoute
 from app.domain.quote import Quote
 from app.domain.values import OfferingId, OrderId, QuoteId, TenantId
 from app.messaging.envelope import Envelope
@@ -35,6 +36,7 @@ class Rows:
     outbox: list[Envelope] = field(default_factory=list)
     fulfillment: FulfillmentRows = field(default_factory=FulfillmentRows)
     workflow_references: WorkflowReferenceRows = field(default_factory=WorkflowReferenceRows)
+    process_routes: list[ProcessRoute] = field(default_factory=list)
 
     def copy(self) -> Rows:
         """A copy that can be changed without changing these."""
@@ -79,6 +81,7 @@ class MemoryUnitOfWork:
         self.outbox = MemoryOutboxStore(self.rows)
         self.fulfillment = MemoryFulfillmentRepository(self.rows.fulfillment)
         self.workflow_references = MemoryWorkflowReferenceRepository(self.rows.workflow_references, self._store.clock)
+        self.process_routes = MemoryProcessRouteRepository(self.rows, self.tenant_id)
         return self
 
     async def commit(self) -> None:
@@ -176,6 +179,21 @@ class MemoryOrderRepository:
             raise ConcurrentChange("order")
         self._rows.orders[order.order_id] = order
         self._rows.transitions.append(transition)
+
+
+class MemoryProcessRouteRepository:
+    """See `app.application.ports.ProcessRouteRepository`."""
+
+    def __init__(self, rows: Rows, tenant_id: TenantId) -> None:
+        self._rows = rows
+        self._tenant_id = tenant_id
+
+    async def current(self, business_process: str) -> list[ProcessRoute]:
+        return [
+            route
+            for route in self._rows.process_routes
+            if route.business_process == business_process and route.tenant_id in {None, self._tenant_id}
+        ]
 
 
 class MemoryIdempotencyRepository:

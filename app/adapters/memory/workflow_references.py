@@ -18,12 +18,13 @@ class WorkflowReferenceRows:
     references: dict[OrderId, WorkflowReference] = field(default_factory=dict)
     next_attempts: dict[OrderId, datetime] = field(default_factory=dict)
     errors: dict[OrderId, str] = field(default_factory=dict)
+    requests: dict[OrderId, WorkflowRequest] = field(default_factory=dict)
     deployed: set[str] = field(default_factory=set)
 
     def copy(self) -> WorkflowReferenceRows:
         """A copy that can be changed without changing these."""
         return WorkflowReferenceRows(
-            dict(self.references), dict(self.next_attempts), dict(self.errors), set(self.deployed)
+            dict(self.references), dict(self.next_attempts), dict(self.errors), dict(self.requests), set(self.deployed)
         )
 
     def due(self, now: datetime) -> list[WorkflowReference]:
@@ -57,6 +58,7 @@ class MemoryWorkflowReferenceRepository:
             finished_at=None,
         )
         self._rows.next_attempts[request.order_id] = request.requested_at
+        self._rows.requests[request.order_id] = request
 
     async def claim(self, order_id: OrderId, lease: timedelta) -> ClaimedStart | None:
         now = self._clock.now()

@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.operator_session import has_table
 from app.adapters.postgres.pool import Connection
+from app.application.process_versions import LiveWorker, ProcessDeployment
 
 _SQL = NamedBlocks("process_deployments")
 
 # Several heartbeats: one that is late does not make a worker dead.
 _HEARD_WITHIN = timedelta(seconds=60)
-
-
-@dataclass(frozen=True)
-class ProcessDeployment:
-    """One row of cpq.process_deployment."""
-
-    process_id: str
-    content_sha256: str
-    engine_version: int
-    engine_key: int
-    job_types: list[str]
-    variables_schema_version: int
-    compatible_worker_release: str
-    git_commit: str
-    release_id: str
-
-
-@dataclass(frozen=True)
-class LiveWorker:
-    """A worker process that sent its heartbeat lately."""
-
-    instance_id: str
-    worker_group: str
-    job_types: list[str]
-    variables_schema_version: int
-    release_id: str
 
 
 class ProcessDeployments:
@@ -52,6 +27,11 @@ class ProcessDeployments:
         rows = await (await self._connection.execute(_SQL["deployed"])).fetchall()
         return {(row["process_id"], row["content_sha256"]) for row in rows}
 
+    async def all(self) -> list[ProcessDeployment]:
+        """Every content of every process version, the engine's newest last."""
+        cursor = await self._connection.execute(_SQL["all"])
+        return [ProcessDeployment(**row) for row in await cursor.fetchall()]
+
     async def record(self, deployment: ProcessDeployment) -> None:
         """Write what the engine answered."""
         await self._connection.execute(_SQL["record"], asdict(deployment))
@@ -60,5 +40,7 @@ class ProcessDeployments:
         """Workers heard of within the last minute; none before the first migration."""
         if not await has_table(self._connection, "worker_registration"):
             return []
-        cursor = await self._connection.execute(_SQL["live_workers"], {"heard_within": _HEARD_WITHIN})
+        # A release plans before it migrates: the new commands meet the old schema.
+        block = "live_workers" if await has_table(self._connection, "process_route") else "live_workers_of_older_schema"
+        cursor = await self._connection.execute(_SQL[block], {"heard_within": _HEARD_WITHIN})
         return [LiveWorker(**row) for row in await cursor.fetchall()]

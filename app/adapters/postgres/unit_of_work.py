@@ -20,6 +20,7 @@ from app.adapters.postgres.idempotency import PostgresIdempotencyRepository
 from app.adapters.postgres.orders import PostgresOrderRepository
 from app.adapters.postgres.outbox import PostgresOutboxStore
 from app.adapters.postgres.pool import Connection, Pool
+from app.adapters.postgres.process_routes import PostgresProcessRouteRepository
 from app.adapters.postgres.quotes import PostgresQuoteRepository
 from app.adapters.postgres.workflow_references import PostgresWorkflowReferenceRepository
 from app.application.ports import ConcurrentChange, StoreUnavailable, UnitOfWorkFactory
@@ -97,6 +98,10 @@ class PostgresUnitOfWork:
     @cached_property
     def workflow_references(self) -> PostgresWorkflowReferenceRepository:
         return PostgresWorkflowReferenceRepository(self.connection)
+
+    @cached_property
+    def process_routes(self) -> PostgresProcessRouteRepository:
+        return PostgresProcessRouteRepository(self.connection)
 
     async def __aenter__(self) -> Self:
         begin = _BEGIN.format(sql.Literal(self._tenant_id))

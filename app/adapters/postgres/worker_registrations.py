@@ -25,7 +25,11 @@ class PostgresWorkerRegistrations:
         await self._execute("remove", registration)
 
     async def _execute(self, block: str, registration: WorkerRegistration) -> None:
-        values = {**asdict(registration), "job_types": list(registration.job_types)}
+        values = {
+            **asdict(registration),
+            "job_types": list(registration.job_types),
+            "variables_schema_versions": list(registration.variables_schema_versions),
+        }
         with translated_errors():
             async with self._pool.connection() as connection:
                 await connection.execute(_SQL[block], values)

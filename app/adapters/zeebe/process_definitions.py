@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from app.application.operations import OperationError
 from app.contracts.loader import Processes
 
 _BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
-_RELEASE_ID = re.compile(r"cpq-oms-(?P<date>[0-9]{4}\.[0-9]{2}\.[0-9]{2})-(?P<number>[0-9]+)(-[0-9a-f]+)?")
 _ZEEBE = "{http://camunda.org/schema/zeebe/1.0}"
 
 
@@ -90,14 +88,6 @@ def unserved(definitions: Iterable[ProcessDefinition], served: Iterable[str]) ->
         for job_type in definition.job_types
         if job_type not in known
     ]
-
-
-def is_older(release_id: str, than: str) -> bool:
-    """Tell whether a release comes before another; an id that is none, a checkout's for instance, is not compared."""
-    left, right = (_RELEASE_ID.fullmatch(text) for text in (release_id, than))
-    if left is None or right is None:
-        return False
-    return (left["date"], int(left["number"])) < (right["date"], int(right["number"]))
 
 
 def _parse(content: bytes) -> tuple[str, tuple[str, ...]]:

@@ -30,6 +30,8 @@ _GROUPS = {
     ("db", "grants"): "Who may do what, against the contract.",
     ("flags",): "Feature flags, for the environment and for tenants.",
     ("migrate",): "Expand migrations; backfill and contract are acts of their own.",
+    ("processes",): "Versions of business processes: routed, draining, retired.",
+    ("processes", "route"): "Which cases get which version.",
     ("reconcile",): "What disagrees between orders, processes, events and read models.",
     ("release",): "The steps of release.yml: checks and journal.",
     ("repair",): "Corrections; each needs a reason.",

@@ -13,13 +13,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis.asyncio import Redis
 
+from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
 from app.adapters.postgres.schema import ensure_reachable, ensure_schema
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.adapters.redis.catalog_cache import RedisCatalogCache, connect
 from app.adapters.redis.keys import Keys
 from app.application.offerings import OfferingReader
-from app.application.orders import FulfillmentProcess, OrderCommands
+from app.application.orders import OrderCommands
+from app.application.process_routing import order_routing
 from app.application.publication import Publication
 from app.application.queries import Queries
 from app.application.quotes import QuoteCommands
@@ -35,8 +37,6 @@ from app.runtime.ids import UuidV7Ids
 from app.runtime.metrics import ApiMetrics, OrderMetrics
 from app.runtime.release import installed_release
 from app.settings.api import ApiSettings
-
-PROCESS_ID = "order-fulfillment-v1"
 
 _HEALTH_PATIENCE = timedelta(seconds=1)
 
@@ -140,8 +140,7 @@ def build(
     open_unit_of_work = unit_of_work_factory(pool)
     offerings = OfferingReader(RedisCatalogCache(redis, Keys(contracts.redis, settings.app_env), clock))
     publication = Publication(contracts.topics, ids)
-    declared = contracts.processes.processes[PROCESS_ID]
-    process = FulfillmentProcess(PROCESS_ID, declared.job_types, declared.variables_schema_version)
+    flags = PostgresFeatureFlags(pool, {name: flag.default for name, flag in contracts.flags.items()})
     return create_app(
         Dependencies(
             quotes=QuoteCommands(
@@ -155,7 +154,7 @@ def build(
                 open_unit_of_work=open_unit_of_work,
                 offerings=offerings,
                 publication=publication,
-                process=process,
+                routing=order_routing(contracts.processes, flags),
                 clock=clock,
                 ids=ids,
             ),

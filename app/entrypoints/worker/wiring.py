@@ -84,7 +84,7 @@ async def started_worker(
         instance_id=settings.app_instance_id,
         worker_group=settings.worker_group,
         job_types=sorted(settings.worker_enabled_types),
-        variables_schema_version=max(contracts.job_types.variables_schema_versions),
+        variables_schema_versions=contracts.job_types.variables_schema_versions,
         release_id=release_id,
         started_at=clock.now(),
     )

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from app.adapters.postgres.catalog_seed import seed
 from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.process_administration import PostgresProcessStore
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
+from app.application.repair import RepairReason
+from app.domain.process_route import ProcessRoute
 from app.domain.values import OrderId, TenantId
 from app.runtime.ids import UuidV7Ids
 from tests.integration.conftest import OpenPool
@@ -42,6 +46,18 @@ class PostgresHarness(Harness):
             "SELECT message_id FROM cpq.workflow_reference WHERE order_id = %s", [order_id]
         )
         return str(next(row["message_id"] for row in await cursor.fetchall()))
+
+    async def choice(self, order_id: OrderId) -> tuple[str, int, UUID | None, str | None]:
+        cursor = await self.admin.execute(
+            "SELECT process_id, variables_schema_version, route_id, route_reason FROM cpq.workflow_reference "
+            "WHERE order_id = %s",
+            [order_id],
+        )
+        [row] = await cursor.fetchall()
+        return row["process_id"], row["variables_schema_version"], row["route_id"], row["route_reason"]
+
+    async def add_route(self, route: ProcessRoute) -> None:
+        await PostgresProcessStore(self.admin).add_route(route, RepairReason("tests", "a route of the tests"))
 
 
 class TestPostgresStore(PortSuite):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.zeebe.process_definitions import ProcessFilesError, is_older, read_definitions, unserved
+from app.adapters.zeebe.process_definitions import ProcessFilesError, read_definitions, unserved
+from app.application.process_versions import is_older
 from app.contracts.loader import load_processes
 
 BPMN = Path(__file__).resolve().parents[3] / "bpmn"

@@ -142,7 +142,7 @@ class Lab:
         self.flag = True
         self.states: list[str] = []
         self.starts: list[str] = []
-        self.order = _order()
+        self.order = an_order()
         self.fulfillment = Fulfillment(
             unit_of_work=self.open,
             systems=self.systems,
@@ -225,7 +225,8 @@ class Lab:
         self.starts.append(outcome)
 
 
-def _order() -> Order:
+def an_order() -> Order:
+    """An accepted order for one new connection."""
     one_time, recurring = Money(Decimal("49.90"), "EUR"), Money(Decimal("39.90"), "EUR")
     item = OrderItem(1, ItemAction.ADD, OfferingId("fiber-1000"), 1, "fiber-access", one_time, recurring)
     return Order(

@@ -13,9 +13,32 @@ INSERT INTO cpq.process_deployment (
 )
 ON CONFLICT (process_id, content_sha256) DO NOTHING;
 
+-- name: all
+-- Every content of every process version.
+SELECT
+    process_id, content_sha256, engine_version, engine_key, job_types, variables_schema_version,
+    compatible_worker_release, git_commit, release_id, deployed_at
+FROM cpq.process_deployment
+ORDER BY process_id, engine_version;
+
 -- name: live_workers
--- Workers heard of lately; one that stopped without saying so drops out by its heartbeat.
-SELECT instance_id, worker_group, job_types, variables_schema_version, release_id
+-- Workers heard of lately; one that stopped without saying so drops out by its heartbeat. One of a release that did not
+-- list its versions understands all up to its one number.
+SELECT
+    instance_id, worker_group, job_types, release_id,
+    CASE
+        WHEN variables_schema_versions <> '{}' THEN variables_schema_versions
+        ELSE array(SELECT generate_series(1, variables_schema_version))
+    END AS variables_schema_versions
+FROM cpq.worker_registration
+WHERE heartbeat_at > now() - %(heard_within)s::interval
+ORDER BY instance_id;
+
+-- name: live_workers_of_older_schema
+-- The same before migration 0012.
+SELECT
+    instance_id, worker_group, job_types, release_id,
+    array(SELECT generate_series(1, variables_schema_version)) AS variables_schema_versions
 FROM cpq.worker_registration
 WHERE heartbeat_at > now() - %(heard_within)s::interval
 ORDER BY instance_id;

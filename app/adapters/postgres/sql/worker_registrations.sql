@@ -1,14 +1,18 @@
 -- name: announce
 -- A registration or its heartbeat; written anew if somebody removed it: a worker that lives must be seen to live.
+-- The one number is for an older release that looks: it takes it for everything up to it.
 INSERT INTO cpq.worker_registration (
-    instance_id, worker_group, job_types, variables_schema_version, release_id, started_at, heartbeat_at
+    instance_id, worker_group, job_types, variables_schema_version, variables_schema_versions, release_id, started_at,
+    heartbeat_at
 ) VALUES (
-    %(instance_id)s, %(worker_group)s, %(job_types)s, %(variables_schema_version)s, %(release_id)s, %(started_at)s,
-    now()
+    %(instance_id)s, %(worker_group)s, %(job_types)s,
+    (SELECT max(v.version) FROM unnest(%(variables_schema_versions)s::integer []) AS v (version)),
+    %(variables_schema_versions)s, %(release_id)s, %(started_at)s, now()
 )
 ON CONFLICT (instance_id) DO UPDATE SET
     worker_group = excluded.worker_group, job_types = excluded.job_types,
-    variables_schema_version = excluded.variables_schema_version, release_id = excluded.release_id,
+    variables_schema_version = excluded.variables_schema_version,
+    variables_schema_versions = excluded.variables_schema_versions, release_id = excluded.release_id,
     started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at;
 
 -- name: remove

@@ -2,10 +2,11 @@
 -- A pending reference; the starter is woken when the transaction commits.
 WITH requested AS (
     INSERT INTO cpq.workflow_reference (
-        order_id, tenant_id, process_id, variables_schema_version, message_id, state, next_attempt_at, requested_at
+        order_id, tenant_id, process_id, variables_schema_version, message_id, state, next_attempt_at, requested_at,
+        route_id, route_reason
     ) VALUES (
         %(order_id)s, %(tenant_id)s, %(process_id)s, %(variables_schema_version)s, %(message_id)s, 'pending',
-        %(requested_at)s, %(requested_at)s
+        %(requested_at)s, %(requested_at)s, %(route_id)s, %(route_reason)s
     )
 )
 SELECT pg_notify('workflow', '');

@@ -1,37 +1,71 @@
-"""Whether every job type of the bundle's processes has a worker: in this bundle, or alive."""
+"""Whether what the bundle's processes and those that orders can still reach ask for has workers in this bundle."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.adapters.postgres.process_deployments import ProcessDeployments
 from app.adapters.zeebe.process_definitions import read_definitions, unserved
+from app.application.process_versions import ReachedProcess, dropped
 from app.contracts.loader import load_job_types, load_processes
+from app.entrypoints.admin.commands.bpmn.served import environment
 from app.entrypoints.admin.outcome import Outcome, failed
-from app.entrypoints.admin.wiring import Session
+from app.entrypoints.admin.wiring import InputError, Session
+
+
+class _Environment(BaseModel):
+    """What `bpmn served` said; nothing where it could not say anything, as before a first release."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    job_types: tuple[str, ...] = ()
+    reached: tuple[ReachedProcess, ...] = ()
 
 
 def command(
     context: typer.Context,
-    bundle_only: Annotated[
-        bool, typer.Option(help="Ask no database: judge by the bundle and --also-served. Needs no settings.")
+    bundle_only: Annotated[bool, typer.Option(help="Ask no database: judge by the bundle. Needs no settings.")] = False,
+    given: Annotated[
+        bool, typer.Option("--given", help="Judge by the bundle and the data of `bpmn served` on standard input.")
     ] = False,
-    also_served: Annotated[list[str] | None, typer.Option(help="A job type served by workers known elsewhere.")] = None,
 ) -> Outcome:
-    """Refuse a process that emits a job type neither this bundle's workers nor running ones serve."""
+    """Refuse a process with a job type that neither this bundle nor a live worker serves, and a bundle that drops one.
+
+    Dropped are job types and versions of variables that a deployed process asks for, while a route or an order's
+    instance can still reach it, and that this bundle's workers do not serve.
+    """
     session: Session = context.obj
     definitions = read_definitions(session.bundled("bpmn"), load_processes())
-    bundled = set(load_job_types().job_types)
-    live = set(also_served or ()) if bundle_only else asyncio.run(_live(session)) | set(also_served or ())
-    data = {"bundled": sorted(bundled), "live": sorted(live), "processes": [item.process_id for item in definitions]}
-    problems = unserved(definitions, bundled | live)
+    contract = load_job_types()
+    bundled, versions = set(contract.job_types), set(contract.variables_schema_versions)
+    around = _around(session, bundle_only=bundle_only, given=given)
+    data = {
+        "bundled": sorted(bundled),
+        "live": sorted(around.job_types),
+        "reached": [asdict(process) for process in around.reached],
+        "processes": [item.process_id for item in definitions],
+    }
+    problems = [
+        *unserved(definitions, bundled | set(around.job_types)),
+        *dropped(around.reached, bundled, versions),
+    ]
     return failed(problems, data) if problems else Outcome(data=data)
 
 
-async def _live(session: Session) -> set[str]:
-    async with session.database() as connection:
-        workers = await ProcessDeployments(connection).live_workers()
-    return {job_type for worker in workers for job_type in worker.job_types}
+def _around(session: Session, *, bundle_only: bool, given: bool) -> _Environment:
+    if given:
+        return _read(session.input())
+    if bundle_only:
+        return _Environment()
+    return _read(asyncio.run(environment(session)))
+
+
+def _read(document: Any) -> _Environment:
+    try:
+        return _Environment.model_validate(document)
+    except ValidationError as error:
+        raise InputError(f"this is not the data of `bpmn served`: {error.errors()[0]['msg']}") from error

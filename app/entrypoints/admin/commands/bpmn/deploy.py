@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import typer
 
-from app.adapters.postgres.process_deployments import LiveWorker, ProcessDeployment, ProcessDeployments
-from app.adapters.zeebe.process_definitions import ProcessDefinition, is_older, read_definitions
+from app.adapters.postgres.process_deployments import ProcessDeployments
+from app.adapters.zeebe.process_definitions import read_definitions
 from app.application.operations import OperationError
+from app.application.process_versions import ProcessDeployment, serving_problems
 from app.contracts.loader import load_processes
 from app.entrypoints.admin.outcome import Outcome, applied
 from app.entrypoints.admin.wiring import Session
@@ -33,7 +33,14 @@ async def _deploy(session: Session) -> Outcome:
     definitions = read_definitions(session.bundled("bpmn"), load_processes())
     async with session.database() as connection, session.audited(connection, "bpmn deploy") as detail:
         deployments = ProcessDeployments(connection)
-        problems = _unserved_alive(definitions, await deployments.live_workers())
+        workers = await deployments.live_workers()
+        problems = [
+            problem
+            for item in definitions
+            for problem in serving_problems(
+                item.file.name, item.job_types, item.variables_schema_version, item.oldest_compatible_worker, workers
+            )
+        ]
         if problems:
             raise ProcessUnservedError(*problems)
         deployed = await deployments.deployed()
@@ -62,26 +69,3 @@ async def _deploy(session: Session) -> Outcome:
                 changes.append(f"deploy {definition.file.name} as version {answer.version}")
         detail["changes"] = changes
         return applied(changes)
-
-
-def _unserved_alive(definitions: Sequence[ProcessDefinition], workers: Sequence[LiveWorker]) -> list[str]:
-    problems = []
-    for definition in definitions:
-        for job_type in definition.job_types:
-            serving = [worker for worker in workers if job_type in worker.job_types]
-            if not serving:
-                problems.append(f"job type {job_type} of {definition.file.name} is served by no live worker")
-            elif all(worker.variables_schema_version < definition.variables_schema_version for worker in serving):
-                problems.append(
-                    f"job type {job_type} of {definition.file.name} needs variables schema "
-                    f"{definition.variables_schema_version}; live workers know "
-                    f"{max(worker.variables_schema_version for worker in serving)}"
-                )
-            else:
-                problems += [
-                    f"job type {job_type} of {definition.file.name} is served by {worker.instance_id} of "
-                    f"{worker.release_id}, older than {definition.oldest_compatible_worker}"
-                    for worker in serving
-                    if is_older(worker.release_id, definition.oldest_compatible_worker)
-                ]
-    return problems
