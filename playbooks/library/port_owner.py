@@ -107,8 +107,11 @@ def main() -> None:
     sockets = {inode: port for inode, port in listeners(proc).items() if port in ports}
     listening: dict[int, str] = {}
     problems = []
-    for port, processes in sorted(owners(proc, sockets).items() if sockets else ()):
-        for process in processes:
+    found = owners(proc, sockets) if sockets else {}
+    for port in sorted(set(sockets.values())):
+        if port not in found:
+            problems.append(f"port {port} is taken by the kernel or by a process that has ended since; run this again")
+        for process in found.get(port, ()):
             unit = unit_of(process)
             listening[port] = unit
             if not fnmatch.fnmatch(unit, ports[port]):

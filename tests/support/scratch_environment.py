@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +91,18 @@ class ScratchEnvironment:
     def on_host(self, host: str, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command on a host by plain ssh."""
         return run(["ssh", "-F", str(self.state_directory / "ssh_config"), host, command])
+
+    def is_running(self, host: str) -> bool:
+        """Whether the host's machine runs, as its processes say."""
+        return bool(self.processes(f"--machine=cpq-{self.name}-{host} "))
+
+    @staticmethod
+    def until(condition: Callable[[], bool], claim: str, seconds: float = 30) -> None:
+        """Return when the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim}"
+            time.sleep(0.1)
 
     def traces(self) -> dict[str, list[str]]:
         """List everything on this machine that belongs to the environment."""

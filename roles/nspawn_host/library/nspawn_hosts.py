@@ -46,6 +46,7 @@ options:
   packages: {description: Debian packages in the image., type: list, elements: str, required: true}
   disabled_units: {description: Units that are off in the image., type: list, elements: str, required: true}
   rebuild: {description: Make every host anew, its disk included., type: bool, default: false}
+  restart: {description: Restart a host that runs and does not answer on ssh; without it such a host stops the run before any change on a host., type: bool, default: false}
   keep_secrets: {description: With state absent leave the secrets folder in place., type: bool, default: false}
   boot_timeout: {description: Seconds until a started host must answer on ssh., type: int, default: 60}
 """
@@ -469,6 +470,15 @@ class Host:
                 )
             time.sleep(0.05)
 
+    def unreachable(self) -> str:
+        """Say that the machine runs, that it cannot be reached, and what a person can do."""
+        return (
+            f"host {self.name} ({self.address}) is unreachable: its machine runs and nothing answers on port 22; "
+            f"its console is {self.path}/console.log; restart it "
+            f'(make hosts ENV={self.environment.name} EXTRA="-e nspawn_host_restart=true") '
+            f"or make it anew, its disk included (make rebuild ENV={self.environment.name})"
+        )
+
     def answers(self) -> bool:
         try:
             with socket.create_connection((str(self.address), 22), timeout=1) as connection:
@@ -558,6 +568,7 @@ class Environment:
         if not self.check_mode:
             sweep(self.hosts_directory)
             sweep(self.image.images)
+        self.refuse_unreachable()
         if not self.image.exists():
             self.act(f"build the image {self.image.name}", self.image.build)
         self.tune()
@@ -580,6 +591,30 @@ class Environment:
                 host.wait(begin + self.parameters["boot_timeout"])
                 self.seconds[host.name] = round(time.monotonic() - begin, 2)
 
+    def refuse_unreachable(self) -> None:
+        """Stop before the first change on any host when one runs and does not answer, and nothing here explains why.
+
+        Its machine may be at work, and only a person can tell whether a restart or a fresh disk is the lesser harm. What this
+        run repairs by itself is no reason to stop: a bridge that is gone, a frozen machine, files that it reads at boot.
+        """
+        if self.parameters["rebuild"] or self.parameters["restart"] or not self._is_bridge_whole():
+            return
+        silent = [host for host in self.hosts if self._is_silent(host)]
+        if silent:
+            raise HostsError("; ".join(host.unreachable() for host in silent))
+
+    def _is_bridge_whole(self) -> bool:
+        links = {link["ifname"]: link for link in json.loads(run("ip", "-json", "address", "show"))}
+        bridge = links.get(self.bridge, {"flags": [], "addr_info": []})
+        return "UP" in bridge["flags"] and str(self.gateway) in {entry["local"] for entry in bridge["addr_info"]}
+
+    def _is_silent(self, host: Host) -> bool:
+        if not host.exists() or not (host.is_running() or self._boots_again(host)) or host.cgroup.is_frozen():
+            return False
+        if host.answers() or any(path in Host.BOOT_FILES for path in host.drifted_files()):
+            return False
+        return not self._answers_soon(host)
+
     def bring_up(self, host: Host) -> bool:
         """Make one host what it should be; tell whether it was started."""
         if host.exists() and self.parameters["rebuild"]:
@@ -597,7 +632,9 @@ class Environment:
             drifted = host.drifted_files()
             if any(path in Host.BOOT_FILES for path in drifted):
                 self.act(f"restart {host.name}: {', '.join(drifted)} differ", host.stop, host.start)
-            elif not host.answers() and not self._answers_soon(host):
+            elif not self.check_mode and not host.answers() and not self._answers_soon(host):
+                if not self.parameters["restart"]:
+                    raise HostsError(host.unreachable())
                 self.act(f"restart {host.name}: nothing answers on port 22", host.stop, host.start)
             else:
                 if drifted:
@@ -833,6 +870,7 @@ def main() -> None:
         "packages": {"type": "list", "elements": "str", "required": True},
         "disabled_units": {"type": "list", "elements": "str", "required": True},
         "rebuild": {"type": "bool", "default": False},
+        "restart": {"type": "bool", "default": False},
         "keep_secrets": {"type": "bool", "default": False},
         "boot_timeout": {"type": "int", "default": 60},
     }

@@ -181,14 +181,27 @@ def test_second_run_at_the_same_time(scratch: ScratchEnvironment) -> None:
     assert line.startswith(f"another run works on ENV {scratch.name}")
 
 
-def test_unreachable_host(scratch: ScratchEnvironment) -> None:
+def test_unreachable_host_is_named_before_anything_is_done_on_any_host(scratch: ScratchEnvironment) -> None:
+    scratch.hosts = {"scratch-1": "10.56.4.11", "scratch-2": "10.56.4.12"}
+    scratch.write()
     assert scratch.set_up("hosts").returncode == 0
-    scratch.on_host("scratch-1", "systemctl mask --now ssh.service")
+    # The first is switched off, which a run mends by itself; the second runs and cannot be reached.
+    scratch.on_host("scratch-1", "systemctl poweroff")
+    scratch.until(lambda: not scratch.is_running("scratch-1"), "the host is off")
+    scratch.on_host("scratch-2", "systemctl stop ssh.service")
 
-    done = scratch.set_up("hosts", "-e", "nspawn_host_boot_timeout=3")
+    done = scratch.set_up("hosts")
 
     reasons = [line for line in done.stdout.splitlines() if line.strip().startswith("reason")]
     assert done.returncode != 0
     assert len(reasons) == 1
-    assert "host scratch-1 (10.56.4.11) is unreachable: nothing answers on port 22" in reasons[0]
-    assert "make rebuild" in reasons[0]
+    assert "host scratch-2 (10.56.4.12) is unreachable: its machine runs and nothing answers on port 22" in reasons[0]
+    assert "make rebuild ENV=scratcht" in reasons[0]
+    assert not scratch.is_running("scratch-1")
+    assert scratch.is_running("scratch-2")
+
+    restarted = scratch.set_up("hosts", "-e", "nspawn_host_restart=true")
+
+    assert restarted.returncode == 0, restarted.stdout
+    assert "restart scratch-2: nothing answers on port 22" in restarted.stdout
+    assert scratch.on_host("scratch-1", "true").returncode == scratch.on_host("scratch-2", "true").returncode == 0

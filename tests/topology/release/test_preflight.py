@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.topology.release.conftest import ROOT, Environment, Run
 
+SSH = 22
 COPIED = ("app", "bpmn", "inventories", "migrations", "playbooks", "roles", "systemd", "ansible.cfg", "release.yml")
 
 
@@ -87,6 +90,35 @@ def test_production_lists_a_host_for_every_tier(environment: Environment) -> Non
 
     assert done.code == 0
     assert "hosts (0)" not in done.output
+
+
+def test_every_port_that_a_released_host_listens_on_is_checked_before_anything_is_installed(
+    environment: Environment,
+) -> None:
+    sockets = environment.host.run("ss --listening --tcp --numeric --no-header").stdout.splitlines()
+    listening = {int(line.split()[3].rpartition(":")[2]) for line in sockets}
+
+    run = environment.release("-v", playbooks=("playbooks/ports.yml",))
+
+    shown = re.search(r'"listening": (\{.*?\})', run.output)
+    assert shown, run.output
+    assert {int(port) for port in json.loads(shown.group(1))} == listening - {SSH}
+
+
+def test_a_units_port_that_somebody_took_stops_the_release_before_its_first_change(environment: Environment) -> None:
+    host = environment.host
+    host.run("systemctl stop cpq-oms-relay.service; systemd-run --unit=squatter python3 -m http.server 9120")
+    try:
+        host.wait_until(lambda: bool(host.run("ss -lntH sport = :9120").stdout), "the port is taken")
+        run = environment.release()
+    finally:
+        host.run("systemctl stop squatter.service; systemctl start cpq-oms-relay.service")
+
+    assert run.code != 0
+    assert "port 9120 is taken by python3 (pid " in run.output
+    assert "squatter.service) and cpq-oms-relay*.service needs it; stop that process" in run.output
+    assert run.changed == 0
+    assert "Check the platform" not in run.output
 
 
 def no_host_was_touched(run: Run) -> bool:
