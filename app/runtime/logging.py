@@ -46,8 +46,7 @@ def configure(level: str, unit: str, release: str, instance: str | None = None, 
     Raises:
         ValueError: `level` is not a level's name.
     """
-    number = logging.getLevelNamesMapping().get(level.upper())
-    if number is None:
+    if level.upper() not in logging.getLevelNamesMapping():
         raise ValueError(f"unknown log level {level!r}")
     identity = {"unit": unit, "instance": instance or unit, "release": release}
 
@@ -81,10 +80,16 @@ def configure(level: str, unit: str, release: str, instance: str | None = None, 
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(number)
+    set_level(level)
+    logging.captureWarnings(capture=True)
+
+
+def set_level(level: str) -> None:
+    """Write lines from this level on, such as `INFO`, from now on."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger().setLevel(number)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
-    logging.captureWarnings(capture=True)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

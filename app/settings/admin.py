@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from app.settings.declaration import FLAG_DEFAULTS, INFRASTRUCTURE, ValueClass
 from app.settings.reader import Credential
 from app.settings.shared import AddressList, AddressValue, DatabaseSettings, DatabaseUrl, ProcessSettings, RedisUrl
 
@@ -32,12 +33,17 @@ class AdminSettings(ProcessSettings, DatabaseSettings):
     the flags whose default here is not the contract's; it may be empty.
     """
 
-    db_owner_url: DatabaseUrl
+    db_owner_url: Annotated[DatabaseUrl, INFRASTRUCTURE]
     db_owner_password: Credential
-    kafka_bootstrap_servers: AddressList
-    kafka_username: Annotated[str, Field(min_length=1)]
+    kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
+    kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
     kafka_password: Credential
-    redis_url: RedisUrl
+    redis_url: Annotated[RedisUrl, INFRASTRUCTURE]
     redis_password: Credential
-    camunda_grpc_address: AddressValue
-    feature_flag_defaults: Annotated[Mapping[str, bool], BeforeValidator(_switches)]
+    camunda_grpc_address: Annotated[AddressValue, INFRASTRUCTURE]
+    feature_flag_defaults: Annotated[
+        Mapping[str, bool],
+        BeforeValidator(_switches),
+        ValueClass("flag=on or flag=off, separated by commas"),
+        FLAG_DEFAULTS,
+    ]

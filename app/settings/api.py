@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from app.settings.declaration import INFRASTRUCTURE, POLICY, SECURITY
 from app.settings.reader import Credential
 from app.settings.shared import AddressList, AddressValue, DatabasePoolSettings, HttpUrl, RedisUrl, UnitSettings
 
@@ -16,15 +17,15 @@ class ApiSettings(UnitSettings, DatabasePoolSettings):
     Kafka and Camunda are only probed for the diagnostics page: the API itself never talks to them.
     """
 
-    http_bind: AddressValue
-    api_workers: Annotated[int, Field(ge=1, le=64)]
-    redis_url: RedisUrl
+    http_bind: Annotated[AddressValue, INFRASTRUCTURE]
+    api_workers: Annotated[int, Field(ge=1, le=64), POLICY]
+    redis_url: Annotated[RedisUrl, INFRASTRUCTURE]
     redis_password: Credential
-    auth_issuer: HttpUrl
-    auth_audience: Annotated[str, Field(min_length=1)]
-    auth_jwks_url: HttpUrl
-    kafka_bootstrap_servers: AddressList
-    camunda_grpc_address: AddressValue
+    auth_issuer: Annotated[HttpUrl, SECURITY]
+    auth_audience: Annotated[str, Field(min_length=1), SECURITY]
+    auth_jwks_url: Annotated[HttpUrl, SECURITY]
+    kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
+    camunda_grpc_address: Annotated[AddressValue, INFRASTRUCTURE]
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> Self:

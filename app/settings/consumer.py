@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from app.settings.declaration import INFRASTRUCTURE, POLICY
 from app.settings.reader import Credential
 from app.settings.shared import AddressList, DatabaseSettings, UnitSettings
 
@@ -16,8 +17,8 @@ class ConsumerSettings(UnitSettings, DatabaseSettings):
     `consumer_batch_size` is the most records of one poll, and so of one transaction.
     """
 
-    consumer_group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    kafka_bootstrap_servers: AddressList
-    kafka_username: Annotated[str, Field(min_length=1)]
+    consumer_group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$"), INFRASTRUCTURE]
+    kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
+    kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
     kafka_password: Credential
-    consumer_batch_size: Annotated[int, Field(ge=1, le=1000)]
+    consumer_batch_size: Annotated[int, Field(ge=1, le=1000), POLICY]

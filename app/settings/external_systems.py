@@ -5,10 +5,11 @@ The names follow from app/contracts/external_systems.yml; a test holds them to i
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from app.settings.declaration import INFRASTRUCTURE, SECURITY
 from app.settings.reader import Credential
 from app.settings.shared import HttpUrl
 
@@ -20,7 +21,7 @@ class ExternalEnvironment(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    external_environment: EnvironmentKind
+    external_environment: Annotated[EnvironmentKind, SECURITY]
 
 
 class ExternalTokens(BaseModel):
@@ -46,14 +47,14 @@ class ExternalTokens(BaseModel):
 class ExternalEndpoints(ExternalEnvironment, ExternalTokens):
     """The base URL of each system, for units that call them."""
 
-    crm_url: HttpUrl
-    billing_url: HttpUrl
-    payment_url: HttpUrl
-    provisioning_url: HttpUrl
-    inventory_url: HttpUrl
-    notification_url: HttpUrl
-    document_generation_url: HttpUrl
-    partner_url: HttpUrl
+    crm_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    billing_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    payment_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    provisioning_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    inventory_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    notification_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    document_generation_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    partner_url: Annotated[HttpUrl, INFRASTRUCTURE]
 
     def url_of(self, system: str) -> str:
         """The base URL of a declared system."""

@@ -1,7 +1,8 @@
 """Reads a unit's settings from its environment and its credentials, and reports every problem at once.
 
 This package is the only one that touches the process environment: entry points call `take_environment` once and pass
-on what they got. A named but unreadable credential stops the process; no setting has a value hidden in code.
+on what they got. A named but unreadable credential stops the process; no setting has a value hidden in code; a variable
+with one of our names that is no setting of the unit is refused.
 """
 
 from __future__ import annotations
@@ -9,16 +10,29 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Annotated, Any, TextIO, TypeVar
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from app.runtime.runtime_settings import RuntimeSettings
+from app.settings.declaration import Change, given_class, is_secret, setting_of, value_class
 
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits(3): the unit files list it in RestartPreventExitStatus."""
 
+OUR_PREFIXES = (
+    "API_", "APP_", "AUTH_", "BILLING_", "CALLBACK_", "CAMUNDA_", "CONSUMER_", "CRM_", "DB_", "DOCUMENT_GENERATION_",
+    "EXTERNAL_", "FEATURE_", "HTTP_", "INVENTORY_", "ISSUER_", "KAFKA_", "LOG_", "METRICS_", "NOTIFICATION_", "PARTNER_",
+    "PAYMENT_", "PROVISIONING_", "REDIS_", "RELAY_", "TENANT_", "WORKER_",
+)  # fmt: skip
+"""How the names of our variables begin, whichever unit they are for."""
+
 _SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+# Has a beginning of ours and is the machine's.
+_NOT_OURS = frozenset({"HTTP_PROXY"})
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -71,28 +85,26 @@ def read(model: type[ModelT], environ: Mapping[str, str], credentials: Path | No
     the same name with dashes.
 
     Raises:
-        SettingsError: with all problems; values are never part of a message.
+        SettingsError: with all problems; each names the variable, what its values are, and the rule that is broken. Values
+            are never part of a message.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
-    known = {name.upper() for name in model.model_fields}
     for name, field in model.model_fields.items():
-        if field.annotation is Credential:
+        variable = name.upper()
+        if is_secret(field):
             secret = _read_credential(name.replace("_", "-"), credentials, problems)
             if secret is not None:
                 values[name] = secret
-        elif name.upper() in environ:
-            values[name] = environ[name.upper()]
+        elif variable in environ:
+            values[name] = environ[variable]
         elif field.is_required():
-            problems.append(f"{name.upper()}: missing{_near_miss(name.upper(), environ, known)}")
+            problems.append(f"{variable}: missing; expected {value_class(field)}")
+    problems += _foreign(model, environ)
     try:
         settings = model.model_validate(values)
     except ValidationError as error:
-        problems.extend(
-            f"{_variable(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
-            for detail in error.errors()
-            if detail["type"] != "missing"
-        )
+        problems += [_described(detail, model, environ) for detail in error.errors() if detail["type"] != "missing"]
     else:
         if not problems:
             return settings
@@ -107,6 +119,34 @@ def check(model: type[BaseModel], environ: Mapping[str, str], output: TextIO | N
         (output or sys.stderr).writelines(problem + "\n" for problem in error.problems)
         return EXIT_CONFIG
     return 0
+
+
+def parse(model: type[BaseModel], variable: str, text: str) -> Any:
+    """Read the value of one setting as `read` would.
+
+    Raises:
+        SettingsError: it is not a value of this setting, or the model has no such setting.
+    """
+    field = model.model_fields.get(variable.lower())
+    if field is None:
+        raise SettingsError([f"{variable}: unknown{_hint(variable, _variables(model))}"])
+    shape: Any = Annotated[field.annotation, *field.metadata]
+    adapter: TypeAdapter[Any] = TypeAdapter(shape)
+    try:
+        return adapter.validate_python(text)
+    except ValidationError as error:
+        raise SettingsError([f"{variable}: {_rule(detail, field, text)}" for detail in error.errors()]) from None
+
+
+def runtime_settings(settings: BaseModel) -> RuntimeSettings:
+    """Return those of a unit's settings that may change while it runs, with the values it was started with."""
+    model = type(settings)
+    changeable = {
+        name.upper(): getattr(settings, name)
+        for name, field in model.model_fields.items()
+        if setting_of(field).change is Change.RUNTIME
+    }
+    return RuntimeSettings(changeable, lambda variable, text: parse(model, variable, text))
 
 
 def _read_credential(name: str, credentials: Path | None, problems: list[str]) -> str | None:
@@ -124,11 +164,36 @@ def _read_credential(name: str, credentials: Path | None, problems: list[str]) -
     return secret
 
 
-def _near_miss(name: str, environ: Mapping[str, str], known: set[str]) -> str:
-    """Name a set variable that looks like a misspelling of the missing one."""
-    close = difflib.get_close_matches(name, [other for other in environ if other not in known], n=1, cutoff=0.8)
-    return f"; {close[0]} is set and looks like a misspelling" if close else ""
+def _foreign(model: type[BaseModel], environ: Mapping[str, str]) -> list[str]:
+    """Name the variables that are ours by their beginning, or nearly by their whole name, and no settings of this unit."""
+    known = _variables(model)
+    secrets = {name.upper(): name.replace("_", "-") for name, field in model.model_fields.items() if is_secret(field)}
+    problems = []
+    for name in sorted(set(environ) - known - _NOT_OURS):
+        if name in secrets:
+            problems.append(f"{name}: a secret is a credential file ({secrets[name]}), never a variable")
+        elif name.startswith(OUR_PREFIXES) or _hint(name, known):
+            problems.append(f"{name}: unknown, no setting of this unit{_hint(name, known)}")
+    return problems
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
-    return str(location[0]).upper() if location else "settings"
+def _variables(model: type[BaseModel]) -> set[str]:
+    return {name.upper() for name, field in model.model_fields.items() if not is_secret(field)}
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _described(detail: Any, model: type[BaseModel], environ: Mapping[str, str]) -> str:
+    location = detail["loc"]
+    if not location:
+        return f"settings: {detail['msg'].removeprefix('Value error, ')}"
+    variable = str(location[0]).upper()
+    return f"{variable}: {_rule(detail, model.model_fields[str(location[0])], environ.get(variable, ''))}"
+
+
+def _rule(detail: Any, field: FieldInfo, text: str) -> str:
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{value_class(field)}: {message}; given: {given_class(text)}"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from app.settings.declaration import INFRASTRUCTURE, POLICY
 from app.settings.reader import Credential
 from app.settings.shared import AddressList, DatabaseSettings, Duration, UnitSettings
 
@@ -26,9 +27,9 @@ class RelaySettings(UnitSettings, DatabaseSettings):
     a relay that died rest until another takes them.
     """
 
-    kafka_bootstrap_servers: AddressList
-    kafka_username: Annotated[str, Field(min_length=1)]
+    kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
+    kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
     kafka_password: Credential
-    relay_batch_size: Annotated[int, Field(ge=1, le=1000)]
-    relay_poll_interval: Duration
-    relay_lease_duration: Annotated[Duration, AfterValidator(_long_enough)]
+    relay_batch_size: Annotated[int, Field(ge=1, le=1000), POLICY]
+    relay_poll_interval: Annotated[Duration, POLICY]
+    relay_lease_duration: Annotated[Duration, AfterValidator(_long_enough), POLICY]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.settings.declaration import CHANGEABLE, INFRASTRUCTURE, POLICY, SECURITY, ValueClass
 from app.settings.reader import Credential
 
 _LAST_PORT = 65535
@@ -72,12 +73,27 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-AddressValue = Annotated[Address, BeforeValidator(_address)]
-AddressList = Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
-Duration = Annotated[timedelta, BeforeValidator(_iso_duration), AfterValidator(_positive)]
-DatabaseUrl = Annotated[str, _url_without_password("postgresql")]
-RedisUrl = Annotated[str, _url_without_password("redis", "rediss")]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+AddressValue = Annotated[Address, BeforeValidator(_address), ValueClass("host:port")]
+AddressList = Annotated[
+    tuple[Address, ...], BeforeValidator(_addresses), ValueClass("one or more host:port, separated by commas")
+]
+Duration = Annotated[
+    timedelta, BeforeValidator(_iso_duration), AfterValidator(_positive), ValueClass("ISO 8601 duration above zero")
+]
+DatabaseUrl = Annotated[str, _url_without_password("postgresql"), ValueClass("PostgreSQL URL without a password")]
+RedisUrl = Annotated[str, _url_without_password("redis", "rediss"), ValueClass("Redis URL without a password")]
+HttpUrl = Annotated[str, AfterValidator(_http_url), ValueClass("http or https URL")]
+
+TENANT_MODES_TO_COME = ("schema-per-tenant", "dedicated", "hybrid")
+"""Known ways to keep tenants apart that this code does not have."""
+
+
+def _tenant_mode(value: Any) -> Any:
+    if value in TENANT_MODES_TO_COME:
+        raise ValueError(f"{value} is known and not implemented; this release serves multi only")
+    if value != "multi":
+        raise ValueError(f"expected multi; known and not implemented: {', '.join(TENANT_MODES_TO_COME)}")
+    return value
 
 
 class ProcessSettings(BaseModel):
@@ -85,16 +101,16 @@ class ProcessSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    app_env: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-    app_instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._-]{0,39}$")]
-    tenant_mode: Literal["multi"]
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+    app_env: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$"), INFRASTRUCTURE]
+    app_instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@._-]{0,39}$"), INFRASTRUCTURE]
+    tenant_mode: Annotated[Literal["multi"], BeforeValidator(_tenant_mode), SECURITY]
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], CHANGEABLE]
 
 
 class UnitSettings(ProcessSettings):
     """A unit that keeps running also shows its metrics."""
 
-    metrics_bind: AddressValue
+    metrics_bind: Annotated[AddressValue, INFRASTRUCTURE]
 
 
 class DatabaseSettings(BaseModel):
@@ -102,12 +118,12 @@ class DatabaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    db_url: DatabaseUrl
+    db_url: Annotated[DatabaseUrl, INFRASTRUCTURE]
     db_password: Credential
-    db_statement_timeout: Duration
+    db_statement_timeout: Annotated[Duration, POLICY]
 
 
 class DatabasePoolSettings(DatabaseSettings):
     """A unit that works on several transactions at a time."""
 
-    db_pool_max: Annotated[int, Field(ge=1, le=100)]
+    db_pool_max: Annotated[int, Field(ge=1, le=100), POLICY]

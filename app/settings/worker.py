@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from app.settings.declaration import CHANGEABLE, INFRASTRUCTURE, POLICY, ValueClass
 from app.settings.external_systems import ExternalEndpoints
 from app.settings.shared import AddressValue, DatabasePoolSettings, Duration, UnitSettings
 
@@ -74,16 +75,21 @@ class WorkerSettings(UnitSettings, DatabasePoolSettings, ExternalEndpoints):
     call to an external system; it lowers what is declared for a system and never raises it.
     """
 
-    worker_group: Annotated[str, Field(min_length=1)]
-    worker_enabled_types: Annotated[tuple[str, ...], BeforeValidator(_names)]
-    worker_max_jobs_active: Annotated[int, Field(ge=1, le=1000)]
-    worker_threads: Annotated[int, Field(ge=1, le=1000)]
-    worker_timeout: Duration
-    worker_type_overrides: Annotated[Mapping[str, TypeOverride], BeforeValidator(_overrides)] = Field(
-        default_factory=dict
-    )
-    worker_poll_interval: Duration
-    worker_request_timeout: Duration
-    worker_max_runs: Annotated[int, Field(ge=1, le=100)]
-    camunda_grpc_address: AddressValue
-    external_timeout: Duration
+    worker_group: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
+    worker_enabled_types: Annotated[
+        tuple[str, ...], BeforeValidator(_names), ValueClass("names separated by commas"), POLICY
+    ]
+    worker_max_jobs_active: Annotated[int, Field(ge=1, le=1000), POLICY]
+    worker_threads: Annotated[int, Field(ge=1, le=1000), POLICY]
+    worker_timeout: Annotated[Duration, POLICY]
+    worker_type_overrides: Annotated[
+        Mapping[str, TypeOverride],
+        BeforeValidator(_overrides),
+        ValueClass("type.field=value, separated by commas"),
+        POLICY,
+    ] = Field(default_factory=dict)
+    worker_poll_interval: Annotated[Duration, POLICY]
+    worker_request_timeout: Annotated[Duration, POLICY]
+    worker_max_runs: Annotated[int, Field(ge=1, le=100), POLICY]
+    camunda_grpc_address: Annotated[AddressValue, INFRASTRUCTURE]
+    external_timeout: Annotated[Duration, CHANGEABLE]

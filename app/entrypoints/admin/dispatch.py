@@ -26,6 +26,7 @@ _FOLDER = Path(__file__).parent / "commands"
 _GROUPS = {
     ("bpmn",): "Processes and the workers that serve them.",
     ("catalog",): "The demo catalog.",
+    ("config",): "Settings of running units.",
     ("db",): "The database beside its schema.",
     ("db", "grants"): "Who may do what, against the contract.",
     ("flags",): "Feature flags, for the environment and for tenants.",

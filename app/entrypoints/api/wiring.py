@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 
 from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
+from app.adapters.postgres.runtime_settings import followed
 from app.adapters.postgres.schema import ensure_reachable, ensure_schema
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.adapters.redis.catalog_cache import RedisCatalogCache, connect
@@ -34,9 +36,12 @@ from app.entrypoints.api.tokens import SigningKeys, TokenVerifier
 from app.runtime.clock import SystemClock
 from app.runtime.health import DependencyStatus, tcp_reachability
 from app.runtime.ids import UuidV7Ids
+from app.runtime.logging import set_level
 from app.runtime.metrics import ApiMetrics, OrderMetrics
 from app.runtime.release import installed_release
+from app.runtime.runtime_settings import RuntimeSettings
 from app.settings.api import ApiSettings
+from app.settings.reader import runtime_settings
 
 _HEALTH_PATIENCE = timedelta(seconds=1)
 
@@ -52,6 +57,7 @@ class ApiLifespan:
         http: for the issuer's keys; the issuer need not be there at the start.
         keys: the issuer's keys.
         progress: where to report, and how often in seconds.
+        runtime: settings that change while the process runs.
         is_first_start: False in a worker that replaces another: with the database away it must wait like its siblings
             instead of taking the service down.
     """
@@ -66,6 +72,7 @@ class ApiLifespan:
         http: httpx.AsyncClient,
         keys: SigningKeys,
         progress: tuple[ProgressPipe, float],
+        runtime: RuntimeSettings,
         is_first_start: bool,
     ) -> None:
         self._database = database
@@ -75,7 +82,9 @@ class ApiLifespan:
         self._http = http
         self._keys = keys
         self._progress = progress
+        self._runtime = runtime
         self._is_first_start = is_first_start
+        self._following = AsyncExitStack()
         self._reporting: asyncio.Task[None] | None = None
 
     @property
@@ -87,12 +96,14 @@ class ApiLifespan:
             await ensure_reachable(self._database)
         await self._pool.open()
         await self._health_pool.open()
+        await self._following.enter_async_context(followed(self._database, "api", self._runtime))
         await self._keys.refresh()
         self._reporting = asyncio.create_task(self._report_progress())
 
     async def stop(self) -> None:
         if self._reporting is not None:
             self._reporting.cancel()
+        await self._following.aclose()
         await self._http.aclose()
         await self._redis.aclose()
         await self._health_pool.close()
@@ -127,6 +138,8 @@ def build(
     redis = connect(settings.redis_url, settings.redis_password.get_secret_value())
     http = httpx.AsyncClient(follow_redirects=False)
     keys = SigningKeys(settings.auth_jwks_url, http, clock)
+    runtime = runtime_settings(settings)
+    runtime.on_change("LOG_LEVEL", set_level)
     lifespan = ApiLifespan(
         database=parameters,
         pool=pool,
@@ -135,6 +148,7 @@ def build(
         http=http,
         keys=keys,
         progress=progress,
+        runtime=runtime,
         is_first_start=is_first_start,
     )
     open_unit_of_work = unit_of_work_factory(pool)

@@ -12,15 +12,18 @@ from app.adapters.kafka.connection import KafkaConnection
 from app.adapters.kafka.consumer import KafkaEventSource
 from app.adapters.postgres.inbox import PostgresConsumerStore
 from app.adapters.postgres.pool import connection_parameters, make_pool
+from app.adapters.postgres.runtime_settings import followed
 from app.contracts.loader import load_topics
 from app.entrypoints.consumer.groups import order_projection
 from app.entrypoints.consumer.loop import Consumer, ConsumerGroup
 from app.messaging.retry import Backoff
 from app.runtime.clock import SystemClock
+from app.runtime.logging import set_level
 from app.runtime.metrics import ConsumerMetrics
 from app.runtime.notify import Notifier
 from app.runtime.shutdown import Shutdown
 from app.settings.consumer import ConsumerSettings
+from app.settings.reader import runtime_settings
 
 GROUPS: dict[str, ConsumerGroup[Any]] = {group.name: group for group in (order_projection.GROUP,)}
 # One works, one answers for positions while partitions are assigned.
@@ -63,7 +66,9 @@ async def started_consumer(
         client_id=settings.app_instance_id,
     )
     pool = make_pool(parameters, max_size=_CONNECTIONS, wait=settings.db_statement_timeout)
-    async with pool:
+    runtime = runtime_settings(settings)
+    runtime.on_change("LOG_LEVEL", set_level)
+    async with pool, followed(parameters, "consumer", runtime):
         store = PostgresConsumerStore(pool, group.name)
         await store.check_schema()
         consumer = Consumer(

@@ -12,12 +12,15 @@ from app.adapters.kafka.connection import KafkaConnection
 from app.adapters.kafka.producer import KafkaEventPublisher
 from app.adapters.postgres.outbox import OutboxListener, PostgresRelayStore
 from app.adapters.postgres.pool import connection_parameters, make_pool
+from app.adapters.postgres.runtime_settings import followed
 from app.entrypoints.relay.loop import Pace, Relay
 from app.messaging.retry import Backoff
 from app.runtime.clock import SystemClock
+from app.runtime.logging import set_level
 from app.runtime.metrics import RelayMetrics
 from app.runtime.notify import Notifier
 from app.runtime.shutdown import Shutdown
+from app.settings.reader import runtime_settings
 from app.settings.relay import RelaySettings
 
 # One works, one is there for the moment in which the pool replaces a broken one.
@@ -53,7 +56,9 @@ async def started_relay(
     )
     clock, wake = SystemClock(), asyncio.Event()
     pool = make_pool(parameters, max_size=_CONNECTIONS, wait=settings.db_statement_timeout)
-    async with pool:
+    runtime = runtime_settings(settings)
+    runtime.on_change("LOG_LEVEL", set_level)
+    async with pool, followed(parameters, "relay", runtime):
         store = PostgresRelayStore(pool, owner=settings.app_instance_id)
         await store.check_schema()
         relay = Relay(

@@ -17,6 +17,7 @@ from psycopg_pool import PoolTimeout
 from app.adapters.http.external_system import HttpExternalSystem, new_client
 from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
+from app.adapters.postgres.runtime_settings import followed
 from app.adapters.postgres.schema import ensure_schema
 from app.adapters.postgres.start_queue import PostgresStartQueue, WorkflowRequests
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
@@ -37,9 +38,12 @@ from app.entrypoints.worker.start_loop import StartLoop
 from app.entrypoints.worker.type_settings import type_settings
 from app.runtime.clock import Clock, SystemClock
 from app.runtime.ids import UuidV7Ids
+from app.runtime.logging import set_level
 from app.runtime.metrics import OrderMetrics, WorkerMetrics
 from app.runtime.notify import Notifier
+from app.runtime.runtime_settings import RuntimeSettings
 from app.runtime.shutdown import Shutdown
+from app.settings.reader import runtime_settings
 from app.settings.worker import WorkerSettings
 
 DRAIN_TIMEOUT = timedelta(seconds=25)
@@ -89,8 +93,10 @@ async def started_worker(
         started_at=clock.now(),
     )
     pool = make_pool(parameters, max_size=settings.db_pool_max, wait=settings.db_statement_timeout)
-    common = _Common(settings, contracts, pool, clock, WorkerMetrics(registry), notifier, shutdown)
-    async with pool:
+    runtime = runtime_settings(settings)
+    runtime.on_change("LOG_LEVEL", set_level)
+    common = _Common(settings, runtime, contracts, pool, clock, WorkerMetrics(registry), notifier, shutdown)
+    async with pool, followed(parameters, "worker", runtime):
         try:
             async with pool.connection() as connection:
                 await ensure_schema(connection)
@@ -106,6 +112,7 @@ class _Common:
     """What every group's loop is made of."""
 
     settings: WorkerSettings
+    runtime: RuntimeSettings
     contracts: Contracts
     pool: Pool
     clock: Clock
@@ -152,7 +159,7 @@ def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str
     settings = common.settings
 
     def declared_timeout(policy: ExternalSystemPolicy) -> Callable[[], timedelta]:
-        return lambda: min(policy.timeout, settings.external_timeout)
+        return lambda: min(policy.timeout, common.runtime.duration("EXTERNAL_TIMEOUT"))
 
     return {
         name: HttpExternalSystem(

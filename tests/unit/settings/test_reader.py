@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from app.runtime.logging import configure, get_logger
 from app.settings.api import ApiSettings
 from app.settings.reader import EXIT_CONFIG, SettingsError, check, read, take_environment
+from app.settings.shared import TENANT_MODES_TO_COME
 
 VALID = {
     "APP_ENV": "local",
@@ -56,13 +58,69 @@ def test_a_valid_environment_is_read(credentials: Path) -> None:
 def test_a_missing_variable_is_named(name: str, credentials: Path) -> None:
     environ = {key: value for key, value in VALID.items() if key != name}
 
-    assert problems(environ, credentials) == [f"{name}: missing"]
+    (problem,) = problems(environ, credentials)
+    assert problem.startswith(f"{name}: missing; expected ")
 
 
 def test_a_misspelt_variable_is_named_with_the_right_one(credentials: Path) -> None:
     environ = {("DB_ULR" if key == "DB_URL" else key): value for key, value in VALID.items()}
 
-    assert problems(environ, credentials) == ["DB_URL: missing; DB_ULR is set and looks like a misspelling"]
+    assert problems(environ, credentials) == [
+        "DB_URL: missing; expected PostgreSQL URL without a password",
+        "DB_ULR: unknown, no setting of this unit; did you mean DB_URL?",
+    ]
+
+
+@pytest.mark.parametrize("name", ["WORKER_GROUP", "REDIS_PASSWORDS", "DBURL", "LOG_LEVLE"])
+def test_a_variable_of_ours_that_is_no_setting_of_the_unit_is_refused(name: str, credentials: Path) -> None:
+    (problem,) = problems(VALID | {name: "x"}, credentials)
+
+    assert problem.startswith(f"{name}: unknown, no setting of this unit")
+
+
+@pytest.mark.parametrize("name", ["PATH", "LANG", "HOME", "INVOCATION_ID", "JOURNAL_STREAM", "HTTP_PROXY", "LOGNAME"])
+def test_the_machines_own_variables_are_left_alone(name: str, credentials: Path) -> None:
+    assert read(ApiSettings, VALID | {name: "x"}, credentials)
+
+
+def test_a_secret_in_a_variable_is_refused_and_not_repeated(credentials: Path) -> None:
+    (problem,) = problems(VALID | {"DB_PASSWORD": SECRET}, credentials)
+
+    assert problem == "DB_PASSWORD: a secret is a credential file (db-password), never a variable"
+
+
+def test_a_problem_names_variable_value_class_and_rule_and_never_the_value(credentials: Path) -> None:
+    (problem,) = problems(VALID | {"API_WORKERS": SECRET}, credentials)
+
+    assert problem == (
+        "API_WORKERS: whole number from 1 to 64: Input should be a valid integer, unable to parse string as an integer; "
+        "given: text of 11 characters"
+    )
+
+
+def test_a_secret_shows_nowhere(credentials: Path) -> None:
+    settings = read(ApiSettings, VALID, credentials)
+    stream = io.StringIO()
+    configure("INFO", "api", "tests", stream=stream)
+    get_logger("tests").info(
+        "started", settings=settings, credential=settings.db_password, found=[settings.db_password]
+    )
+    shown = [repr(settings), str(settings), f"{settings}", str(settings.model_dump()), settings.model_dump_json()]
+
+    assert not [text for text in [*shown, stream.getvalue()] if SECRET in text]
+
+
+@pytest.mark.parametrize("mode", TENANT_MODES_TO_COME)
+def test_a_tenant_mode_to_come_is_refused_as_known(mode: str, credentials: Path) -> None:
+    (problem,) = problems(VALID | {"TENANT_MODE": mode}, credentials)
+
+    assert f"{mode} is known and not implemented; this release serves multi only" in problem
+
+
+def test_an_unknown_tenant_mode_is_told_which_are_known(credentials: Path) -> None:
+    (problem,) = problems(VALID | {"TENANT_MODE": "shared"}, credentials)
+
+    assert "expected multi; known and not implemented: schema-per-tenant, dedicated, hybrid" in problem
 
 
 @pytest.mark.parametrize(
@@ -117,7 +175,8 @@ def test_a_credential_that_is_missing_or_empty_is_named(credentials: Path) -> No
 def test_a_password_in_a_url_is_refused_and_not_repeated(credentials: Path) -> None:
     (problem,) = problems(VALID | {"DB_URL": f"postgresql://api:{SECRET}@h/cpq"}, credentials)
 
-    assert problem == "DB_URL: expected no password in the URL: it is a credential"
+    assert "expected no password in the URL: it is a credential" in problem
+    assert SECRET not in problem
 
 
 def test_the_two_listeners_must_differ(credentials: Path) -> None:
