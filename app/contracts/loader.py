@@ -149,7 +149,8 @@ class Topic(_Contract):
     `kind`: facts of ours, events a consumer could not handle, or records of the workflow engine; app.contracts.topic_policy
     says what each must look like. `replication` and `min_insync` are for a whole cluster: an environment with fewer
     brokers gets what its brokers can keep. `transactional`: its producers write in transactions, under identifiers of
-    their own choice.
+    their own choice. `dead_letter_payload`: whether an event that a group gives up on travels with its dead letter, or
+    only where it is to be found.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9.-]*$")]
@@ -167,6 +168,7 @@ class Topic(_Contract):
     producers: tuple[Name, ...]
     transactional: bool = False
     consumer_groups: tuple[Name, ...]
+    dead_letter_payload: Literal["inline", "reference"] | None = None
     alert_thresholds: AlertThresholds | None = None
 
     def replicas(self, brokers: int) -> int:
@@ -183,6 +185,31 @@ class Topic(_Contract):
             "cleanup.policy": self.cleanup_policy,
             "min.insync.replicas": str(max(1, min(self.min_insync, self.replicas(brokers) - 1))),
         }
+
+
+class Reaction(_Contract):
+    """Which events of a group make it ask an external system for what."""
+
+    kind: Name
+    external_system: Name
+    event_types: Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Za-z]*$")], ...], Field(min_length=1)]
+
+
+class ConsumerGroup(_Contract):
+    """What a consumer group is for, how it retries an event that fails, and when it stops instead of going on."""
+
+    owner: Name
+    purpose: Text
+    max_attempts: Annotated[int, Field(ge=1)]
+    retry_backoff: Duration
+    max_retry_backoff: Duration
+    dead_letter_limit: Annotated[int, Field(ge=1)]
+    dead_letter_window: Duration
+    reaction: Reaction | None = None
+
+
+class _ConsumerGroupsFile(_Contract):
+    groups: Mapping[Name, ConsumerGroup]
 
 
 class RedisKey(_Contract):
@@ -339,6 +366,7 @@ class Contracts:
     flags: Mapping[str, FeatureFlag]
     processes: Processes
     external_systems: Mapping[str, ExternalSystemPolicy]
+    consumer_groups: Mapping[str, ConsumerGroup]
 
 
 def load_units(directory: Path = DIRECTORY) -> Mapping[str, Unit]:
@@ -372,6 +400,11 @@ def load_topics(directory: Path = DIRECTORY) -> Mapping[str, Topic]:
     if problems:
         raise ContractError(problems)
     return topics
+
+
+def load_consumer_groups(directory: Path = DIRECTORY) -> Mapping[str, ConsumerGroup]:
+    """Read consumer_groups.yml; raises ContractError."""
+    return _read(directory / "consumer_groups.yml", _ConsumerGroupsFile).groups
 
 
 def load_redis_keys(directory: Path = DIRECTORY) -> RedisKeys:
@@ -440,6 +473,7 @@ def load(directory: Path = DIRECTORY) -> Contracts:
     flags = _collect(problems, load_feature_flags, directory)
     processes = _collect(problems, load_processes, directory)
     systems = _collect(problems, load_external_systems, directory)
+    consumer_groups = _collect(problems, load_consumer_groups, directory)
     if (
         units is None
         or job_types is None
@@ -448,9 +482,10 @@ def load(directory: Path = DIRECTORY) -> Contracts:
         or flags is None
         or processes is None
         or systems is None
+        or consumer_groups is None
     ):
         raise ContractError(problems)
-    contracts = Contracts(units, job_types, topics, redis, flags, processes, systems)
+    contracts = Contracts(units, job_types, topics, redis, flags, processes, systems, consumer_groups)
     problems += _disagreements(contracts, directory)
     if problems:
         raise ContractError(problems)
@@ -477,6 +512,7 @@ def _disagreements(contracts: Contracts, directory: Path) -> list[str]:
         *_topic_problems(contracts, directory),
         *_process_problems(contracts, directory),
         *_external_system_problems(contracts),
+        *_consumer_group_problems(contracts),
     ]
 
 
@@ -564,6 +600,16 @@ def _external_system_problems(contracts: Contracts) -> Iterable[str]:
                 yield f"units.yml: units.{name}.credentials: {credential} is here or in external_systems.yml, not in both"
 
 
+def _consumer_group_problems(contracts: Contracts) -> Iterable[str]:
+    for group in sorted(set(contracts.consumer_groups) ^ _instances(contracts, "consumer")):
+        yield f"consumer_groups.yml: groups.{group}: groups and the consumer's instances in units.yml differ in it"
+    for topic in contracts.topics.values():
+        if not topic.consumer_groups:
+            continue
+        if topic.dead_letter_payload is None:
+            yield f"topics/{topic.name}.yml: dead_letter_payload: say whether dead letters carry the event or refer to it"
+
+
 def _instances(contracts: Contracts, unit: str) -> set[str]:
     declared = contracts.units.get(unit)
     return set(declared.instances) if declared else set()
@@ -611,7 +657,7 @@ class RoleGrants(_Contract):
     """Everything one database role may do; `*` among the tables means all of them."""
 
     tables: Mapping[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9_]*)$")], tuple[Privilege, ...]]
-    functions: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\([a-z, ]*\)$")], ...]
+    functions: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\([a-z, \[\]]*\)$")], ...]
 
 
 class _DatabaseGrantsFile(_Contract):

@@ -79,6 +79,10 @@ class Positions(Protocol):
         """
         ...
 
+    async def hold(self, partition: Partition) -> None:
+        """Lock the partition's position until the transaction ends: nobody else works on its events meanwhile."""
+        ...
+
 
 class EventSource(Protocol):
     """Records of one group's partitions. Every method raises `Unavailable` when the broker cannot be asked."""

@@ -17,7 +17,15 @@ class Unavailable(Exception):  # noqa: N818 (a condition that passes, not a defe
 
 
 class Poison(Exception):  # noqa: N818 (a property of the event, not of the program)
-    """This event can never be handled as it is; trying again unchanged is pointless."""
+    """This event cannot be handled as it is.
+
+    Attributes:
+        code: what refused it, in a word that holds none of its data.
+    """
+
+    def __init__(self, reason: str, code: str = "unreadable") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ JobOutcome = Literal["completed", "failed", "fallout", "refused", "handed_back",
 CallOutcome = Literal["done", "refused", "not_done", "unknown"]
 StartOutcome = Literal["started", "already_started", "failed"]
 SimulatedOutcome = Literal["performed", "replayed", "not_performed", "queried"]
-ConsumerOutcome = Literal["applied", "duplicate", "stale", "ignored", "poison"]
+ConsumerOutcome = Literal["applied", "duplicate", "stale", "parked", "queued", "failed", "dead", "poison"]
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the process's own start time says the same once, not once per series
 
@@ -142,11 +142,36 @@ class ConsumerMetrics:
             ["group"],
             registry=registry,
         )
+        self._parked_aggregates = Gauge(
+            "cpq_consumer_parked_aggregates",
+            "Aggregates whose events wait behind one that failed.",
+            ["group"],
+            registry=registry,
+        )
+        self._parked_events = Gauge(
+            "cpq_consumer_parked_events", "Events set aside, those that wait included.", ["group"], registry=registry
+        )
+        self._dead_letters = Gauge(
+            "cpq_consumer_dead_letters", "Dead letters nobody has settled.", ["group"], registry=registry
+        )
+        self._oldest_parked = Gauge(
+            "cpq_consumer_oldest_parked_age_seconds",
+            "Age of the oldest event set aside, 0 without one.",
+            ["group"],
+            registry=registry,
+        )
         self.paused_partitions(0)
 
     def event(self, outcome: ConsumerOutcome, count: int = 1) -> None:
         """Count events by what became of them."""
         self._events.labels(group=self._group, outcome=outcome).inc(count)
+
+    def parked(self, *, aggregates: int, events: int, dead_letters: int, oldest_age_seconds: float) -> None:
+        """Set what the whole group has set aside, whichever process did."""
+        self._parked_aggregates.labels(group=self._group).set(aggregates)
+        self._parked_events.labels(group=self._group).set(events)
+        self._dead_letters.labels(group=self._group).set(dead_letters)
+        self._oldest_parked.labels(group=self._group).set(oldest_age_seconds)
 
     def lag(self, records: int) -> None:
         """Set how far the group is behind, over the partitions of this process."""

@@ -8,13 +8,14 @@ from pydantic import Field
 
 from app.settings.declaration import INFRASTRUCTURE, POLICY
 from app.settings.reader import Credential
-from app.settings.shared import AddressList, DatabaseSettings, UnitSettings
+from app.settings.shared import AddressList, DatabaseSettings, Duration, UnitSettings
 
 
 class ConsumerSettings(UnitSettings, DatabaseSettings):
     """Which group this process is a member of, what it reads from and what it writes to.
 
-    `consumer_batch_size` is the most records of one poll, and so of one transaction.
+    `consumer_batch_size` is the most records of one poll, and so of one transaction. `consumer_export_interval` is how long
+    a record may wait for its file; `state_directory` is systemd's STATE_DIRECTORY, where the files go.
     """
 
     consumer_group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$"), INFRASTRUCTURE]
@@ -22,3 +23,5 @@ class ConsumerSettings(UnitSettings, DatabaseSettings):
     kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
     kafka_password: Credential
     consumer_batch_size: Annotated[int, Field(ge=1, le=1000), POLICY]
+    consumer_export_interval: Annotated[Duration, POLICY]
+    state_directory: Annotated[str, Field(pattern="^/"), INFRASTRUCTURE]

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from app.application.projections import read_order_event
+from app.application.consumption import read_order_event
 from app.application.publication import Publication
 from app.contracts.loader import DIRECTORY, load_topics
 from app.domain.events import OrderEvent, QuoteEvent

@@ -17,21 +17,26 @@ from psycopg.rows import dict_row
 from app.adapters.postgres.grants import apply_grants
 from app.adapters.postgres.migrations import Migrator
 from app.adapters.postgres.pool import Connection, Pool, connection_parameters, make_pool
-from app.contracts.loader import load_database_grants
+from app.contracts.loader import load_database_grants, load_units
 from tests.support.released_host import find_host
 from tests.support.services import STATE, Services, find_services
 
 ROOT = Path(__file__).resolve().parents[2]
 STATEMENT_TIMEOUT = timedelta(seconds=5)
-UNITS_AT_REST = (
-    "cpq-oms-worker@starter.service",
-    "cpq-oms-worker@fulfillment.service",
-    "cpq-oms-relay.service",
-    "cpq-oms-consumer@order-projection.service",
-    "cpq-oms-reconcile.timer",
-)
+_WORKING = ("worker", "relay", "consumer")
 
 OpenPool = Callable[[str], Awaitable[Pool]]
+
+
+def units_at_rest() -> list[str]:
+    """Return the units, and the timer, that take jobs, events or connections by themselves."""
+    units = load_units()
+    names = [
+        units[unit].service.replace("@", f"@{instance}") if instance else units[unit].service
+        for unit in _WORKING
+        for instance in (units[unit].instances or [""])
+    ]
+    return [*names, "cpq-oms-reconcile.timer"]
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +52,7 @@ def _units_at_rest(services: Services) -> Iterator[None]:
         yield
         return
     host = find_host()
-    units = shlex.join(UNITS_AT_REST)
+    units = shlex.join(units_at_rest())
     host.run(f"systemctl stop {units}")
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -63,12 +64,17 @@ async def _settle(connection: Connection) -> None:
 
 
 @pytest.fixture
-def start_unit(services: Services) -> Iterator[StartUnit]:
+def start_unit(services: Services, tmp_path: Path) -> Iterator[StartUnit]:
     """Starts a relay or a consumer: `start_unit("relay", "relay-1", RELAY_POLL_INTERVAL="PT30S")`."""
     started: list[EventUnit] = []
     units = {
         "relay": {"RELAY_BATCH_SIZE": "50", "RELAY_POLL_INTERVAL": "PT1S", "RELAY_LEASE_DURATION": "PT30S"},
-        "consumer": {"CONSUMER_GROUP": "order-projection", "CONSUMER_BATCH_SIZE": "50"},
+        "consumer": {
+            "CONSUMER_GROUP": "order-projection",
+            "CONSUMER_BATCH_SIZE": "50",
+            "CONSUMER_EXPORT_INTERVAL": "PT1S",
+            "STATE_DIRECTORY": str(tmp_path),
+        },
     }
 
     def start(unit: str, instance: str, **settings: str) -> EventUnit:

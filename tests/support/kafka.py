@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
@@ -62,19 +63,22 @@ class Kafka:
         finally:
             producer.close()
 
-    def commit(self, group: str, partition: Partition, offset: int) -> None:
-        """Make Kafka remember an offset for a group, as someone who resets offsets would.
+    def commit(self, group: str, offsets: Mapping[Partition, int]) -> None:
+        """Make Kafka remember offsets for a group, as someone who resets offsets would.
 
         The broker allows it once the group's last member has been gone for its session's time.
         """
         consumer = KafkaConsumer(**self.connection("admin").options(), group_id=group, enable_auto_commit=False)
         end = time.monotonic() + 40
         try:
-            known = TopicPartition(partition.topic, partition.number)
-            consumer.assign([known])
+            wanted = {
+                TopicPartition(partition.topic, partition.number): OffsetAndMetadata(offset, "", -1)
+                for partition, offset in offsets.items()
+            }
+            consumer.assign(list(wanted))
             while True:
                 try:
-                    consumer.commit({known: OffsetAndMetadata(offset, "", -1)})
+                    consumer.commit(wanted)
                 except CommitFailedError:
                     if time.monotonic() > end:
                         raise

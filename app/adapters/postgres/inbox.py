@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import UUID
 
-import psycopg
-from psycopg import errors
-
+from app.adapters.postgres.audit_export import PostgresExportChain
+from app.adapters.postgres.consumer_errors import translated_errors
+from app.adapters.postgres.event_reconciliation import PostgresReconciliationBook
 from app.adapters.postgres.named_blocks import NamedBlocks
-from app.adapters.postgres.pool import PASSING_ERRORS, Connection, Pool
+from app.adapters.postgres.parked_events import PostgresParkedEvents, set_tenant
+from app.adapters.postgres.pool import Connection, Pool
 from app.adapters.postgres.projections import PostgresOrderProjection
+from app.adapters.postgres.reactions import PostgresReactionBook
 from app.adapters.postgres.schema import ensure_schema
 from app.messaging.inbox import InboxEntry, Partition, PositionMoved
-from app.messaging.retry import Poison, Unavailable
+from app.messaging.parking import GroupState, ParkedName
+from app.runtime.ids import Ids
 
 _SQL = NamedBlocks("inbox")
-_DEPENDENCY = "postgresql"
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """What passes is `Unavailable`; what the database refuses about the data is `Poison`; the rest is a defect."""
-    try:
-        yield
-    except PASSING_ERRORS as error:
-        raise Unavailable(_DEPENDENCY, _first_line(error)) from error
-    # Row-level security answers InsufficientPrivilege when an order of another tenant has the same id.
-    except (psycopg.DataError, psycopg.IntegrityError, errors.InsufficientPrivilege) as error:
-        raise Poison(f"{type(error).__name__}: {_first_line(error)}") from error
+_PARKED = NamedBlocks("parked_events")
 
 
 class PostgresConsumerStore:
@@ -38,15 +30,17 @@ class PostgresConsumerStore:
     Args:
         pool: connections of the consumer's own role, open.
         group: the consumer group.
+        ids: identifiers of what groups write.
     """
 
-    def __init__(self, pool: Pool, group: str) -> None:
+    def __init__(self, pool: Pool, group: str, ids: Ids) -> None:
         self._pool = pool
         self._group = group
+        self._ids = ids
 
     async def check_schema(self) -> None:
         """Raise SchemaTooOldError when a migration that this code needs is missing."""
-        with _translated_errors():
+        with translated_errors():
             async with self._pool.connection() as connection:
                 await ensure_schema(connection)
 
@@ -61,26 +55,59 @@ class PostgresConsumerStore:
             "topics": [partition.topic for partition in partitions],
             "partitions": [partition.number for partition in partitions],
         }
-        with _translated_errors():
+        with translated_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_SQL["positions"], parameters)
                 stored = {Partition(row["topic"], row["kafka_partition"]): row["next_offset"] async for row in cursor}
         return {partition: stored.get(partition) for partition in partitions}
 
+    async def due(self, partitions: Sequence[Partition], limit: int) -> list[ParkedName]:
+        """Return parked events of these partitions whose next try is due.
+
+        Raises:
+            Unavailable: the database cannot be asked.
+        """
+        parameters = {
+            "group": self._group,
+            "topics": [partition.topic for partition in partitions],
+            "partitions": [partition.number for partition in partitions],
+            "limit": limit,
+        }
+        with translated_errors():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_PARKED["due"], parameters)
+                return [
+                    ParkedName(Partition(row["topic"], row["kafka_partition"]), row["kafka_offset"], row["tenant_id"])
+                    async for row in cursor
+                ]
+
+    async def state(self, window: timedelta) -> GroupState:
+        """Measure what the group has set aside; `window` is that of its limit.
+
+        Raises:
+            Unavailable: the database cannot be asked.
+        """
+        with translated_errors():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_PARKED["state"], {"group": self._group, "window": window})
+                row = await cursor.fetchone()
+        return GroupState(**row) if row else GroupState()
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[PostgresProjectionUnitOfWork]:
+    async def transaction(self) -> AsyncIterator[PostgresConsumerUnitOfWork]:
         """Open a transaction that commits unless an exception leaves it."""
-        with _translated_errors():
+        with translated_errors():
             async with self._pool.connection() as connection, connection.transaction():
-                yield PostgresProjectionUnitOfWork(connection, self._group)
+                yield PostgresConsumerUnitOfWork(connection, self._group, self._ids)
 
 
-class PostgresProjectionUnitOfWork:
+class PostgresConsumerUnitOfWork:
     """One transaction of one group."""
 
-    def __init__(self, connection: Connection, group: str) -> None:
+    def __init__(self, connection: Connection, group: str, ids: Ids) -> None:
         self._connection = connection
         self._group = group
+        self._ids = ids
         self._tenant_id: str | None = None
 
     @property
@@ -95,8 +122,24 @@ class PostgresProjectionUnitOfWork:
     def order_projection(self) -> PostgresOrderProjection:
         return PostgresOrderProjection(self._connection, self._tenant())
 
+    @property
+    def reactions(self) -> PostgresReactionBook:
+        return PostgresReactionBook(self._connection, self._group, self._tenant(), self._ids)
+
+    @property
+    def export_chain(self) -> PostgresExportChain:
+        return PostgresExportChain(self._connection, self._tenant())
+
+    @property
+    def reconciliation(self) -> PostgresReconciliationBook:
+        return PostgresReconciliationBook(self._connection, self._tenant())
+
+    @property
+    def parked(self) -> PostgresParkedEvents:
+        return PostgresParkedEvents(self._connection, self._group, self.act_for)
+
     async def act_for(self, tenant_id: str) -> None:
-        await self._connection.execute(_SQL["act_for"], {"tenant_id": tenant_id})
+        await set_tenant(self._connection, tenant_id)
         self._tenant_id = tenant_id
 
     def _tenant(self) -> str:
@@ -127,6 +170,10 @@ class PostgresPositions:
         row = await (await self._connection.execute(_SQL["positions"], asked)).fetchone()
         raise PositionMoved(partition, row["next_offset"] if row else None)
 
+    async def hold(self, partition: Partition) -> None:
+        asked = {"group": self._group, "topic": partition.topic, "partition": partition.number}
+        await self._connection.execute(_SQL["hold"], asked)
+
 
 class PostgresInbox:
     """The events a group has seen, of one tenant."""
@@ -147,7 +194,3 @@ class PostgresInbox:
         }
         cursor = await self._connection.execute(_SQL["add"], columns)
         return {row["event_id"] async for row in cursor}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
-from app.application.projections import OrderSnapshot
+from app.application.consumption import OrderSnapshot
 
 _SQL = NamedBlocks("projections")
 

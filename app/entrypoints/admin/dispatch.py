@@ -24,15 +24,18 @@ _PACKAGE = "app.entrypoints.admin.commands"
 _FOLDER = Path(__file__).parent / "commands"
 
 _GROUPS = {
+    ("audit-export",): "The files of the audit export.",
     ("bpmn",): "Processes and the workers that serve them.",
     ("catalog",): "The demo catalog.",
     ("config",): "Settings of running units.",
     ("db",): "The database beside its schema.",
     ("db", "grants"): "Who may do what, against the contract.",
     ("flags",): "Feature flags, for the environment and for tenants.",
-    ("migrate",): "Expand migrations; backfill and contract are acts of their own.",
     ("processes",): "Versions of business processes: routed, draining, retired.",
     ("processes", "route"): "Which cases get which version.",
+    ("dead-letters",): "Events that a consumer group gave up on.",
+    ("migrate",): "Expand migrations; backfill and contract are acts of their own.",
+    ("projections",): "Read models against what they are made of.",
     ("reconcile",): "What disagrees between orders, processes, events and read models.",
     ("release",): "The steps of release.yml: checks and journal.",
     ("repair",): "Corrections; each needs a reason.",

@@ -22,6 +22,7 @@ from app.settings.reader import credentials_directory, read
 if TYPE_CHECKING:
     from app.adapters.kafka.administration import KafkaAdministration
     from app.adapters.kafka.engine_records import EngineRecords
+    from app.adapters.kafka.event_log import EventLog
     from app.adapters.postgres.migrations import Migrator
     from app.adapters.postgres.pool import Connection
     from app.adapters.zeebe.operations import EngineOperations
@@ -129,6 +130,19 @@ class Session:
         from app.adapters.kafka.engine_records import EngineRecords
 
         return EngineRecords(*self._kafka_login())
+
+    @contextmanager
+    def event_log(self, topic: str) -> Iterator[EventLog]:
+        """A reader of a topic's events from their beginning; call its methods in a thread."""
+        from app.adapters.kafka.connection import KafkaConnection
+        from app.adapters.kafka.event_log import EventLog
+
+        servers, username, password = self._kafka_login()
+        log = EventLog(KafkaConnection(servers, username, password, "cpq-oms-admin").options(), topic)
+        try:
+            yield log
+        finally:
+            log.close()
 
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[EngineOperations]:

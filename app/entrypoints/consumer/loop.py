@@ -3,8 +3,10 @@
 PostgreSQL's position decides. Each transaction moves it by compare-and-set, so a position that an operator, a restore
 or another consumer moved is noticed at the next batch and followed, without a restart.
 
-A partition halts at an event that cannot be applied: the event is retried with backoff, metric and STATUS name it, the
-other partitions go on. Nothing is skipped.
+An event that cannot be applied parks its aggregate: it is tried again with growing pauses while everything else flows,
+and given up on as a dead letter after its last try. What comes later of the same aggregate waits behind it, in order.
+When more events fail than the group's limit allows, it is not the events that are wrong: the partition halts where it
+is, loudly, and nothing more is set aside. It also halts where Kafka no longer has the next event. Nothing is skipped.
 """
 
 from __future__ import annotations
@@ -12,23 +14,58 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar
 
-from app.application.projections import ProjectionUnitOfWork, Tally
-from app.messaging.inbox import EventSource, Partition, PositionLost, PositionMoved, Record
-from app.messaging.retry import Backoff, Poison, Unavailable
+from app.application.consumption import ReadEvent, Tally, TenantUnit
+from app.messaging.inbox import EventSource, Partition, PositionLost, PositionMoved, Positions, Record
+from app.messaging.parking import (
+    UNATTRIBUTED,
+    Category,
+    Failure,
+    GroupState,
+    ParkedEvent,
+    ParkedEvents,
+    ParkedName,
+    ParkedState,
+    aggregate_key,
+    event_id_of,
+    failure_of,
+)
+from app.messaging.retry import Backoff, Unavailable
 from app.runtime.clock import Clock
+from app.runtime.ids import Ids
 from app.runtime.logging import get_logger
 from app.runtime.metrics import ConsumerMetrics
 from app.runtime.notify import Notifier
 from app.runtime.shutdown import Shutdown
 
 _POLL_PATIENCE = 1.0
-_LAG_INTERVAL = 5.0
+_MEASURE_INTERVAL = 5.0
 _LAG_PATIENCE = 3.0
+_RETRY_BATCH = 20
 _log = get_logger(__name__)
 
-EventT = TypeVar("EventT")
+EventT = TypeVar("EventT", bound=ReadEvent)
+
+
+class GroupUnit(TenantUnit, Protocol):
+    """One transaction over a group's position, inbox, effects and parked events."""
+
+    @property
+    def positions(self) -> Positions: ...
+    @property
+    def parked(self) -> ParkedEvents: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPolicy:
+    """How often an event is tried, how long it rests in between, and how many may fail before the group stops."""
+
+    max_attempts: int
+    backoff: Backoff
+    dead_letter_limit: int
+    dead_letter_window: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +80,30 @@ class ConsumerGroup(Generic[EventT]):
 
     name: str
     read: Callable[[Record], EventT]
-    apply: Callable[[ProjectionUnitOfWork, Sequence[EventT]], Awaitable[Tally]]
+    apply: Callable[[Any, Sequence[EventT]], Awaitable[Tally]]
 
 
 class ConsumerStore(Protocol):
-    """The group's positions and transactions."""
+    """The group's positions, transactions and parked events."""
 
     async def positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int | None]: ...
-    def transaction(self) -> AbstractAsyncContextManager[ProjectionUnitOfWork]: ...
+    async def due(self, partitions: Sequence[Partition], limit: int) -> Sequence[ParkedName]: ...
+    async def state(self, window: timedelta) -> GroupState: ...
+    def transaction(self) -> AbstractAsyncContextManager[GroupUnit]: ...
+
+
+Chore = Callable[[], Awaitable[None]]
+"""Something a group does between two polls; it decides by itself whether it is time, and may raise Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item(Generic[EventT]):
+    """A record and the event in it, or why there is none."""
+
+    record: Record
+    key: str
+    event: EventT | None
+    failure: Failure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +121,11 @@ class Consumer(Generic[EventT]):
 
     Args:
         group: what to do with records.
+        policy: what to do with events that fail.
         store: where positions and effects are.
+        publish_dead_letters: brings dead letters to their topic.
+        chores: what else the group does between two polls.
+        ids: identifiers of dead letters.
         shutdown: the request to stop.
         metrics: what is shown of it.
         notifier: the service manager.
@@ -81,7 +138,11 @@ class Consumer(Generic[EventT]):
         self,
         *,
         group: ConsumerGroup[EventT],
+        policy: GroupPolicy,
         store: ConsumerStore,
+        publish_dead_letters: Chore,
+        chores: Sequence[Chore],
+        ids: Ids,
         shutdown: Shutdown,
         metrics: ConsumerMetrics,
         notifier: Notifier,
@@ -90,7 +151,11 @@ class Consumer(Generic[EventT]):
         outage_backoff: Backoff,
     ) -> None:
         self._group = group
+        self._policy = policy
         self._store = store
+        self._publish_dead_letters = publish_dead_letters
+        self._chores = chores
+        self._ids = ids
         self._shutdown = shutdown
         self._metrics = metrics
         self._notifier = notifier
@@ -99,7 +164,10 @@ class Consumer(Generic[EventT]):
         self._outage_backoff = outage_backoff
         self._stored: dict[Partition, int | None] = {}
         self._halts: dict[Partition, _Halt] = {}
-        self._lag_at = clock.monotonic()
+        self._measure_at = clock.monotonic()
+        self._state = GroupState()
+        # Whether there may be parked events or unpublished dead letters: an idle group asks every few seconds only.
+        self._has_leftovers = True
         self._status = ""
 
     async def load_positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int | None]:
@@ -148,67 +216,188 @@ class Consumer(Generic[EventT]):
                 # What this poll returned and nobody applied is read again when the dependency is back.
                 await source.seek({unread: self._following(unread, batch[0]) for unread, batch in polled.items()})
                 raise
-        if self._clock.monotonic() >= self._lag_at:
-            self._lag_at = self._clock.monotonic() + _LAG_INTERVAL
+        if self._has_leftovers:
+            await self._retry_parked()
+            await self._publish_dead_letters()
+        for chore in self._chores:
+            await chore()
+        if self._clock.monotonic() >= self._measure_at:
+            self._measure_at = self._clock.monotonic() + _MEASURE_INTERVAL
             await self._report(source)
+            await self._measure_parked()
             await self._measure_lag(source)
 
     async def _measure_lag(self, source: EventSource) -> None:
         ends = await source.ends(within=_LAG_PATIENCE)
         self._metrics.lag(sum(max(0, end - (self._stored.get(partition) or 0)) for partition, end in ends.items()))
 
+    async def _measure_parked(self) -> None:
+        self._state = state = await self._store.state(self._policy.dead_letter_window)
+        self._has_leftovers = bool(state.parked_events or state.unpublished_dead_letters)
+        oldest = state.oldest_parked_at
+        self._metrics.parked(
+            aggregates=state.parked_aggregates,
+            events=state.parked_events,
+            dead_letters=state.dead_letters,
+            oldest_age_seconds=max(0.0, (self._clock.now() - oldest).total_seconds()) if oldest else 0.0,
+        )
+
     async def _consume(self, source: EventSource, partition: Partition, records: Sequence[Record]) -> None:
-        pairs: list[tuple[Record, EventT]] = []
-        poison: tuple[Record, str] | None = None
-        for record in records:
-            try:
-                pairs.append((record, self._group.read(record)))
-            except Poison as error:
-                poison = (record, str(error))
-                break
         try:
-            poison = await self._apply(partition, pairs) or poison
+            halted = await self._apply(partition, [self._read(record) for record in records])
         except PositionMoved as moved:
             _log.warning("position_moved", partition=str(partition), offset=records[0].offset, actual=moved.actual)
             self._stored[partition] = moved.actual
             await source.seek({partition: moved.actual})
             return
-        if poison is None:
+        if halted is None:
             self._halts.pop(partition, None)
         else:
-            record, reason = poison
+            record, reason = halted
             await source.pause(partition)
             await source.seek({partition: record.offset})
             await self._halt(partition, record.offset, reason)
 
-    async def _apply(self, partition: Partition, pairs: Sequence[tuple[Record, EventT]]) -> tuple[Record, str] | None:
-        """Apply events and return the one that the database refuses, with its reason; those before it are applied."""
-        if not pairs:
-            return None
+    def _read(self, record: Record) -> _Item[EventT]:
         try:
-            await self._commit(partition, pairs)
-        except Poison as error:
-            if len(pairs) == 1:
-                return pairs[0][0], str(error)
-        else:
+            return _Item(record, aggregate_key(record), self._group.read(record), None)
+        except Exception as error:  # noqa: BLE001 - whatever reading raises is this event's failure
+            return _Item(record, aggregate_key(record), None, failure_of(error, is_reading=True))
+
+    async def _apply(self, partition: Partition, items: Sequence[_Item[EventT]]) -> tuple[Record, str] | None:
+        """Apply or set aside each event; return the one where the partition has to halt, with the reason."""
+        if all(item.failure is None for item in items) and await self._try(partition, items) is None:
             return None
-        # The batch says that one of its events is refused, not which.
-        for pair in pairs:
-            try:
-                await self._commit(partition, [pair])
-            except Poison as error:
-                return pair[0], str(error)
+        # The batch says that one of its events fails, not which.
+        for item in items:
+            failure = item.failure or await self._try(partition, [item])
+            reason = await self._set_aside(partition, item, failure) if failure else None
+            if reason is not None:
+                return item.record, reason
         return None
 
-    async def _commit(self, partition: Partition, pairs: Sequence[tuple[Record, EventT]]) -> None:
-        following = pairs[-1][0].offset + 1
-        async with self._store.transaction() as unit:
-            await unit.positions.advance(partition, self._stored.get(partition), following)
-            tally = await self._group.apply(unit, [event for _, event in pairs])
+    async def _try(self, partition: Partition, items: Sequence[_Item[EventT]]) -> Failure | None:
+        """Apply readable events in one transaction with the position; those of parked aggregates queue up instead.
+
+        Raises:
+            PositionMoved, Unavailable: nothing was applied, for reasons that are none of the events' own.
+        """
+        following = items[-1].record.offset + 1
+        try:
+            async with self._store.transaction() as unit:
+                await unit.positions.advance(partition, self._stored.get(partition), following)
+                parked = await unit.parked.among(partition.topic, list({item.key for item in items}))
+                for item in items:
+                    if item.key in parked:
+                        await unit.parked.add(_parked(item, ParkedState.WAITING), timedelta())
+                events = [item.event for item in items if item.event is not None and item.key not in parked]
+                tally = await self._group.apply(unit, events) if events else Tally()
+        except (PositionMoved, Unavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the handler raises is the failure of one of these events
+            return failure_of(error)
         self._stored[partition] = following
+        self._count(tally)
+        queued = sum(item.key in parked for item in items)
+        self._metrics.event("queued", queued)
+        self._has_leftovers = self._has_leftovers or queued > 0
+        return None
+
+    async def _set_aside(self, partition: Partition, item: _Item[EventT], failure: Failure) -> str | None:
+        """Park an event with its aggregate and go on behind it, or say why the partition must halt instead."""
+        following = item.record.offset + 1
+        state = await self._store.state(self._policy.dead_letter_window)
+        is_limit_reached = state.failing >= self._policy.dead_letter_limit
+        is_hopeless = failure.category is Category.MALFORMED or self._policy.max_attempts == 1
+        event = _parked(item, ParkedState.RETRYING, failure)
+        async with self._store.transaction() as unit:
+            await unit.positions.hold(partition)
+            is_behind = item.key in await unit.parked.among(partition.topic, [item.key])
+            if is_limit_reached and not is_behind:
+                return (
+                    f"{state.failing} events failed within {self._policy.dead_letter_window}, the limit is "
+                    f"{self._policy.dead_letter_limit}; this one: {failure.detail}"
+                )
+            await unit.positions.advance(partition, self._stored.get(partition), following)
+            if is_behind:
+                await unit.parked.add(_parked(item, ParkedState.WAITING), timedelta())
+            else:
+                await unit.parked.add(event, timedelta(seconds=self._policy.backoff.delay(1)))
+                if is_hopeless:
+                    await unit.parked.give_up(event, failure, self._ids.new())
+        self._stored[partition] = following
+        self._has_leftovers = True
+        self._metrics.event("queued" if is_behind else "dead" if is_hopeless else "parked")
+        if not is_behind:
+            self._log_failure("dead_letter" if is_hopeless else "event_parked", event, failure)
+        return None
+
+    async def _retry_parked(self) -> None:
+        """Try what is due; an aggregate whose first event succeeds is worked off to its end or to its next failure."""
+        for name in await self._store.due(list(self._stored), _RETRY_BATCH):
+            following: ParkedName | None = name
+            while following is not None and not self._shutdown.requested:
+                following = await self._retry(following)
+                self._notifier.watchdog()
+
+    async def _retry(self, name: ParkedName) -> ParkedName | None:
+        """Try one parked event and return the one behind it, if that may be tried now."""
+        try:
+            async with self._store.transaction() as unit:
+                await unit.positions.hold(name.partition)
+                event = await unit.parked.get(name)
+                if event is None or event.state not in {ParkedState.RETRYING, ParkedState.DISCARDED}:
+                    return None
+                tally = Tally()
+                if event.state is ParkedState.RETRYING:
+                    tally = await self._group.apply(unit, [self._group.read(event.record)])
+                following = await unit.parked.settle(event)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the handler raises is this event's failure
+            await self._note_failure(name, error)
+            return None
+        self._count(tally)
+        _log.info("parked_event_settled", place=f"{name.partition}@{name.offset}", state=event.state)
+        return following
+
+    async def _note_failure(self, name: ParkedName, error: Exception) -> None:
+        async with self._store.transaction() as unit:
+            await unit.positions.hold(name.partition)
+            event = await unit.parked.get(name)
+            if event is None or event.state is not ParkedState.RETRYING:
+                return
+            tried = replace(event, attempts=event.attempts + 1)
+            failure = failure_of(error, is_reading=not self._is_readable(event.record))
+            is_hopeless = failure.category is Category.MALFORMED or tried.attempts >= self._policy.max_attempts
+            if is_hopeless:
+                await unit.parked.give_up(tried, failure, self._ids.new())
+            else:
+                await unit.parked.fail(event, failure, timedelta(seconds=self._policy.backoff.delay(tried.attempts)))
+        self._metrics.event("dead" if is_hopeless else "failed")
+        self._log_failure("dead_letter" if is_hopeless else "retry_failed", tried, failure)
+
+    def _is_readable(self, record: Record) -> bool:
+        return self._read(record).failure is None
+
+    def _count(self, tally: Tally) -> None:
         self._metrics.event("applied", tally.applied)
         self._metrics.event("duplicate", tally.duplicate)
         self._metrics.event("stale", tally.stale)
+
+    def _log_failure(self, what: str, event: ParkedEvent, failure: Failure) -> None:
+        _log.error(
+            what,
+            topic=event.record.partition.topic,
+            partition=event.record.partition.number,
+            offset=event.record.offset,
+            aggregate_key=event.aggregate_key,
+            event_id=str(event.event_id),
+            attempts=event.attempts,
+            error_code=failure.code,
+            error_category=failure.category,
+            reason=failure.detail,
+        )
 
     async def _report(self, source: EventSource) -> None:
         reached = {partition: offset for partition, offset in self._stored.items() if offset is not None}
@@ -256,13 +445,16 @@ class Consumer(Generic[EventT]):
             await source.resume(partition)
 
     def _summary(self) -> str:
+        reading = f"reading {len(self._stored)} partitions"
+        if self._state.parked_aggregates:
+            reading += f"; {self._state.parked_aggregates} aggregates parked, {self._state.dead_letters} dead letters"
         if not self._halts:
-            return f"reading {len(self._stored)} partitions"
+            return reading
         halted = "; ".join(
             f"{partition} halted at offset {halt.offset}: {halt.reason}"
             for partition, halt in sorted(self._halts.items())
         )
-        return f"{halted} ({len(self._stored)} partitions)"
+        return f"{halted} ({reading})"
 
     def _show(self, status: str) -> None:
         if status != self._status:
@@ -275,3 +467,15 @@ class Consumer(Generic[EventT]):
             if await self._shutdown.sleep(min(left, self._notifier.feed_interval or left)):
                 return
             self._notifier.watchdog()
+
+
+def _parked(item: _Item[Any], state: ParkedState, failure: Failure | None = None) -> ParkedEvent:
+    return ParkedEvent(
+        record=item.record,
+        tenant_id=item.event.tenant_id if item.event is not None else UNATTRIBUTED,
+        aggregate_key=item.key,
+        event_id=event_id_of(item.record),
+        state=state,
+        attempts=0 if failure is None else 1,
+        failure=failure,
+    )

@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 import pytest
 
 from app.adapters.postgres.pool import Connection
-from app.contracts.loader import load_topics
-from app.messaging import cloudevents
-from app.messaging.envelope import Envelope
 from app.messaging.inbox import Partition, Record
+from tests.support.consumers import PARTITIONS, go_to_the_end, position, record, rows, write
 from tests.support.event_fixtures import StartUnit
 from tests.support.events import TOPIC, order_event
 from tests.support.kafka import Kafka
 from tests.support.waiting import eventually
 
 GROUP = "order-projection"
-PARTITIONS = load_topics()[TOPIC].partitions
 
 pytestmark = pytest.mark.usefixtures("at_the_end")
 
@@ -30,39 +25,9 @@ pytestmark = pytest.mark.usefixtures("at_the_end")
 @pytest.fixture
 async def at_the_end(kafka: Kafka, owner_connection: Connection) -> AsyncIterator[None]:
     """The group has read everything there is: a test's records are the next, and what it broke is behind afterwards."""
-    await go_to_the_end(kafka, owner_connection)
+    await go_to_the_end(kafka, owner_connection, GROUP)
     yield
-    await go_to_the_end(kafka, owner_connection)
-
-
-async def go_to_the_end(kafka: Kafka, connection: Connection) -> None:
-    ends = dict.fromkeys(range(PARTITIONS), 0)
-    for known in await asyncio.to_thread(kafka.records, TOPIC):
-        ends[known.partition.number] = known.offset + 1
-    async with connection.transaction():
-        await connection.execute("DELETE FROM cpq.consumer_offset WHERE consumer_group = %s", (GROUP,))
-        for number, end in ends.items():
-            await connection.execute(
-                "INSERT INTO cpq.consumer_offset (consumer_group, topic, kafka_partition, next_offset) "
-                "VALUES (%s, %s, %s, %s)",
-                (GROUP, TOPIC, number, end),
-            )
-
-
-def record(envelope: Envelope, partition: int = 0, *, header_tenant: str | None = None) -> Record:
-    headers = cloudevents.encode(replace(envelope, tenant_id=header_tenant or envelope.tenant_id))
-    return Record(
-        Partition(TOPIC, partition), 0, envelope.partition_key.encode(), envelope.payload.encode(), tuple(headers)
-    )
-
-
-async def write(kafka: Kafka, *records: Record) -> None:
-    await asyncio.to_thread(kafka.write, list(records))
-
-
-async def rows(connection: Connection, statement: str, *values: object) -> list[dict[str, Any]]:
-    cursor = await connection.execute(statement, values)
-    return await cursor.fetchall()
+    await go_to_the_end(kafka, owner_connection, GROUP)
 
 
 async def projected(connection: Connection, tenant: str) -> dict[UUID, tuple[str, int]]:
@@ -72,16 +37,6 @@ async def projected(connection: Connection, tenant: str) -> dict[UUID, tuple[str
 
 async def inbox(connection: Connection, tenant: str) -> int:
     return len(await rows(connection, "SELECT 1 FROM cpq.inbox_event WHERE tenant_id = %s", tenant))
-
-
-async def position(connection: Connection, partition: int) -> int:
-    [row] = await rows(
-        connection,
-        "SELECT next_offset FROM cpq.consumer_offset WHERE consumer_group = %s AND kafka_partition = %s",
-        GROUP,
-        partition,
-    )
-    return int(row["next_offset"])
 
 
 async def until_projected(
@@ -142,18 +97,23 @@ async def test_the_offset_in_postgresql_beats_kafkas(
 ) -> None:
     orders = [uuid.uuid4() for _ in range(3)]
     await write(kafka, *(record(order_event(tenant, order, 1)) for order in orders))
-    # Somebody reset Kafka's idea of the group far ahead; nothing would be read from there.
-    await asyncio.to_thread(kafka.commit, GROUP, Partition(TOPIC, 0), await position(admin_connection, 0) + len(orders))
+    # Somebody reset Kafka's idea of the group: far ahead, where nothing would be read, and back to the beginning.
+    await asyncio.to_thread(
+        kafka.commit,
+        GROUP,
+        {Partition(TOPIC, 0): await position(admin_connection, GROUP, 0) + len(orders), Partition(TOPIC, 1): 0},
+    )
 
-    start_unit("consumer", "consumer-1").wait_ready()
+    consumer = start_unit("consumer", "consumer-1").wait_ready()
 
     await until_projected(admin_connection, tenant, dict.fromkeys(orders, ("acknowledged", 1)))
+    assert consumer.metric(f'cpq_consumer_events_total{{group="{GROUP}",outcome="duplicate"}}') in {None, 0}
 
 
 async def test_a_database_rolled_back_takes_its_consumer_with_it(
     kafka: Kafka, start_unit: StartUnit, owner_connection: Connection, tenant: str
 ) -> None:
-    before = await position(owner_connection, 0)
+    before = await position(owner_connection, GROUP, 0)
     start_unit("consumer", "consumer-1").wait_ready()
     first, second = uuid.uuid4(), uuid.uuid4()
     await write(kafka, record(order_event(tenant, first, 1)))
@@ -197,56 +157,23 @@ async def test_kills_at_any_moment_leave_each_effect_exactly_once(
     assert await inbox(admin_connection, tenant) == 240
 
 
-async def test_a_poison_event_halts_its_partition_loudly_until_somebody_decides(
-    kafka: Kafka, start_unit: StartUnit, owner_connection: Connection, tenant: str
+async def set_aside_without_effect(
+    kafka: Kafka, start_unit: StartUnit, connection: Connection, *, written: Record, code: str, detail: str
 ) -> None:
-    consumer = start_unit("consumer", "consumer-1").wait_ready()
-    before, behind, elsewhere = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
-    poison_at = await position(owner_connection, 0) + 1
-    await write(
-        kafka,
-        record(order_event(tenant, before, 1)),
-        replace(record(order_event(tenant, uuid.uuid4(), 1)), value=b'{"eventId": 1}'),
-        record(order_event(tenant, behind, 1)),
-        record(order_event(tenant, elsewhere, 1), 1),
-    )
-    known = {before: ("acknowledged", 1), elsewhere: ("acknowledged", 1)}
-    await until_projected(owner_connection, tenant, known)
-
-    async def loud() -> bool:
-        return (
-            f"{TOPIC}[0] halted at offset {poison_at}: payload" in consumer.status
-            and consumer.metric(f'cpq_consumer_paused_partitions{{group="{GROUP}"}}') == 1
-        )
-
-    await eventually(loud, "STATUS and metric tell of it")
-    assert await position(owner_connection, 0) == poison_at
-    assert any(
-        (line["event"], line.get("topic"), line.get("partition"), line.get("offset"))
-        == ("partition_halted", TOPIC, 0, poison_at)
-        for line in consumer.lines
-    )
-
-    await owner_connection.execute(
-        "UPDATE cpq.consumer_offset SET next_offset = %s WHERE consumer_group = %s AND kafka_partition = 0",
-        (poison_at + 1, GROUP),
-    )
-
-    await until_projected(owner_connection, tenant, {**known, behind: ("acknowledged", 1)}, 60)
-
-
-async def halted_without_effect(
-    kafka: Kafka, start_unit: StartUnit, connection: Connection, *, written: Record, reason: str
-) -> None:
-    consumer = start_unit("consumer", "consumer-1").wait_ready()
+    start_unit("consumer", "consumer-1").wait_ready()
     everything = "SELECT order_id, tenant_id, state, applied_seq FROM cpq.order_projection ORDER BY order_id"
     before = await rows(connection, everything)
     await write(kafka, written)
 
-    async def halted() -> bool:
-        return reason in consumer.status
+    async def is_parked() -> bool:
+        parked = await rows(
+            connection,
+            "SELECT error_code, error_detail FROM cpq.consumer_parked_event WHERE consumer_group = %s",
+            GROUP,
+        )
+        return [(row["error_code"], detail in row["error_detail"]) for row in parked] == [(code, True)]
 
-    await eventually(halted, f"STATUS says {reason}")
+    await eventually(is_parked, f"the event is parked for {detail}")
     assert await rows(connection, everything) == before
 
 
@@ -255,8 +182,13 @@ async def test_an_event_whose_header_and_payload_name_different_tenants_has_no_e
 ) -> None:
     forged = record(order_event(tenant, uuid.uuid4(), 1), header_tenant="globex")
 
-    await halted_without_effect(
-        kafka, start_unit, admin_connection, written=forged, reason="tenant differs between header and payload"
+    await set_aside_without_effect(
+        kafka,
+        start_unit,
+        admin_connection,
+        written=forged,
+        code="unreadable",
+        detail="tenant differs between header and payload",
     )
 
 
@@ -271,13 +203,15 @@ async def test_another_tenants_order_is_out_of_reach(
     )
     stranger = record(order_event("stranger", order, 2))
 
-    await halted_without_effect(kafka, start_unit, owner_connection, written=stranger, reason="row-level security")
+    await set_aside_without_effect(
+        kafka, start_unit, owner_connection, written=stranger, code="sqlstate-42501", detail="row-level security"
+    )
 
 
 async def test_offsets_that_kafka_no_longer_has_stop_the_partition_and_are_not_jumped(
     kafka: Kafka, start_unit: StartUnit, owner_connection: Connection, tenant: str
 ) -> None:
-    lost = await position(owner_connection, 0) + 1_000_000
+    lost = await position(owner_connection, GROUP, 0) + 1_000_000
     await owner_connection.execute(
         "UPDATE cpq.consumer_offset SET next_offset = %s WHERE consumer_group = %s AND kafka_partition = 0",
         (lost, GROUP),
@@ -292,7 +226,7 @@ async def test_offsets_that_kafka_no_longer_has_stop_the_partition_and_are_not_j
         return f"{TOPIC}[0] halted at offset {lost}" in consumer.status
 
     await eventually(loud, "STATUS tells of it")
-    assert await position(owner_connection, 0) == lost
+    assert await position(owner_connection, GROUP, 0) == lost
 
 
 async def test_without_kafka_the_consumer_is_ready_waits_and_says_so(start_unit: StartUnit) -> None:

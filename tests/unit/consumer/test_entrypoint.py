@@ -21,6 +21,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Monke
         "METRICS_BIND": "127.0.0.1:9130",
         "CONSUMER_GROUP": "order-projection",
         "CONSUMER_BATCH_SIZE": "100",
+        "CONSUMER_EXPORT_INTERVAL": "PT1M",
+        "STATE_DIRECTORY": "/var/lib/cpq-oms-consumer/order-projection",
         "DB_URL": "postgresql://cpq_consumer@db:5432/cpq",
         "DB_STATEMENT_TIMEOUT": "PT5S",
         "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
@@ -43,7 +45,10 @@ def test_a_misspelt_group_is_a_wrong_setting(
     environment.setenv("CONSUMER_GROUP", "order-projektion")
 
     assert consumer.main(["--check-config"]) == 78
-    assert capsys.readouterr().err == "CONSUMER_GROUP: 'order-projektion' is none of order-projection\n"
+    assert capsys.readouterr().err == (
+        "CONSUMER_GROUP: 'order-projektion' is none of "
+        "audit-export, billing-trigger, notification, order-projection, reconciliation\n"
+    )
 
 
 def test_every_problem_is_named_on_its_own_line(

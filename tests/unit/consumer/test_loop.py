@@ -3,31 +3,43 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from app.application.projections import Tally
-from app.entrypoints.consumer.loop import Consumer, ConsumerGroup
-from app.messaging.inbox import Partition, PositionLost, PositionMoved, Record
+from app.application.consumption import Tally
+from app.entrypoints.consumer.loop import Consumer, ConsumerGroup, GroupPolicy
+from app.messaging.inbox import InboxEntry, Partition, PositionLost, PositionMoved, Record
+from app.messaging.parking import Failure, GroupState, ParkedEvent, ParkedName, ParkedState
 from app.messaging.retry import Backoff, Poison, Unavailable
 from app.runtime.metrics import ConsumerMetrics
 from app.runtime.shutdown import Shutdown
+from tests.support.builders import CountingIds
 
 P0, P1 = Partition("t", 0), Partition("t", 1)
 
 
-def record(partition: Partition, offset: int, value: str = "ok") -> Record:
-    return Record(partition, offset, None, value.encode(), ())
+def record(partition: Partition, offset: int, value: str = "ok", key: str | None = None) -> Record:
+    return Record(partition, offset, key.encode() if key else None, value.encode(), ())
 
 
-def read(item: Record) -> str:
+@dataclass(frozen=True)
+class Event:
+    text: str
+    entry: InboxEntry
+    tenant_id: str = "acme"
+
+
+def read(item: Record) -> Event:
     value = (item.value or b"").decode()
     if value == "poison":
         raise Poison("cannot be read")
-    return f"{item.partition.number}:{item.offset}:{value}"
+    where = f"{item.partition.number}:{item.offset}:{value}"
+    return Event(where, InboxEntry(UUID(int=item.offset), item.partition, item.offset))
 
 
 class HandClock:
@@ -43,50 +55,117 @@ class HandClock:
 
 
 @dataclass
-class Database:
-    """Positions and applied events; a transaction that fails leaves no trace."""
-
+class Rows:
     stored: dict[Partition, int] = field(default_factory=dict)
     applied: list[str] = field(default_factory=list)
+    parked: list[ParkedEvent] = field(default_factory=list)
+    letters: dict[ParkedName, UUID] = field(default_factory=dict)
+
+
+@dataclass
+class Database:
+    """Positions, applied and parked events; a transaction that fails leaves no trace."""
+
+    rows: Rows = field(default_factory=Rows)
     outages: int = 0
-    refused: str | None = None
+    refused: set[str] = field(default_factory=set)
+    defective: set[str] = field(default_factory=set)
+    dues: int = 0
+
+    @property
+    def applied(self) -> list[str]:
+        return self.rows.applied
+
+    @property
+    def stored(self) -> dict[Partition, int]:
+        return self.rows.stored
 
     async def positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int | None]:
         return {partition: self.stored.get(partition) for partition in partitions}
+
+    async def due(self, partitions: Sequence[Partition], limit: int) -> list[ParkedName]:
+        self.dues += 1
+        return [
+            event.name
+            for event in self.rows.parked
+            if event.state in {ParkedState.RETRYING, ParkedState.DISCARDED} and event.record.partition in partitions
+        ][:limit]
+
+    async def state(self, window: timedelta) -> GroupState:
+        heads = [event for event in self.rows.parked if event.state is not ParkedState.WAITING]
+        return GroupState(
+            parked_aggregates=len(heads),
+            parked_events=len(self.rows.parked),
+            failing=sum(event.attempts > 0 for event in heads),
+            dead_letters=sum(event.state is ParkedState.DEAD for event in heads),
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         if self.outages:
             self.outages -= 1
             raise Unavailable("postgresql", "refused")
-        transaction = Transaction(self)
+        transaction = Transaction(self, deepcopy(self.rows))
         yield transaction
-        self.stored |= transaction.moved
-        self.applied += transaction.applied
+        self.rows = transaction.rows
 
 
 @dataclass
 class Transaction:
     database: Database
-    moved: dict[Partition, int] = field(default_factory=dict)
-    applied: list[str] = field(default_factory=list)
+    rows: Rows
 
     @property
     def positions(self) -> Transaction:
+        return self
+
+    @property
+    def parked(self) -> Transaction:
         return self
 
     async def advance(self, partition: Partition, expected: int | None, following: int) -> None:
         actual = self.database.stored.get(partition)
         if actual != expected:
             raise PositionMoved(partition, actual)
-        self.moved[partition] = following
+        self.rows.stored[partition] = following
+
+    async def hold(self, partition: Partition) -> None: ...
+
+    async def among(self, topic: str, keys: Sequence[str]) -> set[str]:
+        return {event.aggregate_key for event in self.rows.parked if event.aggregate_key in keys}
+
+    async def add(self, event: ParkedEvent, retry_after: timedelta) -> None:
+        self.rows.parked.append(event)
+
+    async def get(self, name: ParkedName) -> ParkedEvent | None:
+        return next((event for event in self.rows.parked if event.name == name), None)
+
+    async def fail(self, event: ParkedEvent, failure: Failure, retry_after: timedelta) -> None:
+        self._put(replace(event, attempts=event.attempts + 1, failure=failure))
+
+    async def give_up(self, event: ParkedEvent, failure: Failure, dead_letter_id: UUID) -> None:
+        self.rows.letters.setdefault(event.name, dead_letter_id)
+        self._put(replace(event, state=ParkedState.DEAD, failure=failure))
+
+    async def settle(self, event: ParkedEvent) -> ParkedName | None:
+        self.rows.parked = [other for other in self.rows.parked if other.name != event.name]
+        queue = [other for other in self.rows.parked if other.aggregate_key == event.aggregate_key]
+        if not queue:
+            return None
+        self._put(replace(queue[0], state=ParkedState.RETRYING))
+        return queue[0].name
+
+    def _put(self, event: ParkedEvent) -> None:
+        self.rows.parked = [event if other.name == event.name else other for other in self.rows.parked]
 
 
-async def apply(unit: Transaction, events: Sequence[str]) -> Tally:
+async def apply(unit: Transaction, events: Sequence[Event]) -> Tally:
     for event in events:
-        if event == unit.database.refused:
-            raise Poison("value out of range")
-        unit.applied.append(event)
+        if event.text in unit.database.refused:
+            raise Poison("value out of range", "sqlstate-22003")
+        if event.text in unit.database.defective:
+            raise KeyError(event.text)
+        unit.rows.applied.append(event.text)
     return Tally(applied=len(events))
 
 
@@ -94,7 +173,7 @@ async def apply(unit: Transaction, events: Sequence[str]) -> Tally:
 class Log:
     """A topic in lists: hands out from the positions, like Kafka does."""
 
-    consumer: Consumer[str] | None = None
+    consumer: Consumer[Event] | None = None
     records: dict[Partition, list[Record]] = field(default_factory=dict)
     at: dict[Partition, int] = field(default_factory=dict)
     paused: set[Partition] = field(default_factory=set)
@@ -158,7 +237,7 @@ class RecordingNotifier:
 
 @dataclass
 class Bench:
-    consumer: Consumer[str]
+    consumer: Consumer[Event]
     log: Log
     database: Database
     notifier: RecordingNotifier
@@ -175,9 +254,16 @@ class Bench:
 @pytest.fixture
 def it() -> Bench:
     log, database, notifier, registry = Log(), Database(), RecordingNotifier(), CollectorRegistry()
+
+    async def nothing() -> None: ...
+
     consumer = Consumer(
-        group=ConsumerGroup("g", read, apply),  # type: ignore[arg-type]  # a transaction with what this loop calls
-        store=database,  # type: ignore[arg-type]
+        group=ConsumerGroup("g", read, apply),
+        policy=GroupPolicy(3, Backoff(0.01, 0.01), dead_letter_limit=3, dead_letter_window=timedelta(minutes=10)),
+        store=database,  # type: ignore[arg-type]  # transactions with what this loop calls
+        publish_dead_letters=nothing,
+        chores=[],
+        ids=CountingIds(),
         shutdown=log.shutdown,
         metrics=ConsumerMetrics(registry, "g"),
         notifier=notifier,  # type: ignore[arg-type]
@@ -202,7 +288,7 @@ async def test_batches_and_their_position_are_committed_together(it: Bench) -> N
 
 async def test_postgresql_says_where_to_go_on(it: Bench) -> None:
     it.log.records = {P0: [record(P0, offset) for offset in range(5)]}
-    it.database.stored = {P0: 3}
+    it.database.rows.stored = {P0: 3}
 
     await it.run()
 
@@ -215,7 +301,7 @@ async def test_a_position_moved_back_is_followed_without_a_restart(it: Bench) ->
 
     async def poll_and_restore(patience: float) -> Mapping[Partition, Sequence[Record]]:
         if it.log.polls == 2:
-            it.database.stored = {}  # as a restore from an older backup does
+            it.database.rows.stored = {}  # as a restore from an older backup does
             it.database.applied.clear()
             it.log.records[P0].append(record(P0, 2))
         return await poll(patience)
@@ -226,69 +312,132 @@ async def test_a_position_moved_back_is_followed_without_a_restart(it: Bench) ->
     assert it.database.applied == ["0:0:ok", "0:1:ok", "0:2:ok"]
 
 
-async def test_poison_halts_its_partition_loudly_and_no_other(it: Bench) -> None:
+async def test_an_unreadable_event_is_a_dead_letter_at_once_and_the_partition_goes_on(it: Bench) -> None:
     it.log.records = {P0: [record(P0, 0), record(P0, 1, "poison"), record(P0, 2)], P1: [record(P1, 0)]}
 
     await it.run()
 
-    assert it.database.applied == ["0:0:ok", "1:0:ok"]
-    assert it.database.stored == {P0: 1, P1: 1}
-    assert it.figure("cpq_consumer_paused_partitions") == 1
-    assert (it.figure("cpq_consumer_events_total", outcome="poison") or 0) >= 1
-    assert "t[0] halted at offset 1: cannot be read" in it.notifier.statuses[-1]
+    assert it.database.applied == ["0:0:ok", "0:2:ok", "1:0:ok"]
+    assert it.database.stored == {P0: 3, P1: 1}
+    [letter] = it.database.rows.parked
+    assert (letter.state, letter.tenant_id, letter.attempts) == (ParkedState.DEAD, "?", 1)
+    assert it.figure("cpq_consumer_events_total", outcome="dead") == 1
 
 
-async def test_an_event_that_the_database_refuses_halts_after_those_before_it(it: Bench) -> None:
-    it.log.records = {P0: [record(P0, 0), record(P0, 1), record(P0, 2)]}
-    it.database.refused = "0:1:ok"
+async def test_a_failing_event_parks_its_aggregate_alone_and_is_given_up_after_its_last_try(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, 0, key="a"), record(P0, 1, key="b"), record(P0, 2, key="a")]}
+    it.database.refused = {"0:0:ok"}
+    it.log.stop_after = 10
 
     await it.run()
 
-    assert it.database.applied == ["0:0:ok"]
-    assert it.database.stored == {P0: 1}
-    assert "halted at offset 1: value out of range" in it.notifier.statuses[-1]
+    assert it.database.applied == ["0:1:ok"]
+    assert it.database.stored == {P0: 3}
+    first, second = it.database.rows.parked
+    assert (first.record.offset, first.state, first.attempts) == (0, ParkedState.DEAD, 3)
+    assert first.failure == Failure("sqlstate-22003", "refused", "value out of range")  # type: ignore[arg-type]
+    assert (second.record.offset, second.state) == (2, ParkedState.WAITING)
+    assert len(it.database.rows.letters) == 1
 
 
-async def test_a_halted_partition_goes_on_when_its_event_can_be_applied(it: Bench) -> None:
-    it.log.records = {P0: [record(P0, 0), record(P0, 1)]}
-    it.log.stop_after = 60
-    it.database.refused = "0:0:ok"
+async def test_a_parked_aggregate_is_worked_off_in_order_once_its_first_event_succeeds(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, offset, key="a") for offset in range(4)]}
+    it.log.stop_after = 10
+    it.database.defective = {"0:1:ok"}
     poll = it.log.poll
 
     async def poll_and_repair(patience: float) -> Mapping[Partition, Sequence[Record]]:
-        if it.log.polls == 3:
-            it.database.refused = None
+        if it.log.polls == 1:
+            it.database.defective = set()
         return await poll(patience)
 
     it.log.poll = poll_and_repair  # type: ignore[method-assign]
     await it.run()
 
-    assert it.database.applied == ["0:0:ok", "0:1:ok"]
+    assert it.database.applied == ["0:0:ok", "0:1:ok", "0:2:ok", "0:3:ok"]
+    assert it.database.rows.parked == []
+
+
+async def test_a_discarded_event_is_left_out_and_what_waits_behind_it_follows(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, 0, "poison", key="a"), record(P0, 1, key="a")]}
+    it.log.stop_after = 10
+    poll = it.log.poll
+
+    async def poll_and_discard(patience: float) -> Mapping[Partition, Sequence[Record]]:
+        if it.log.polls == 3:
+            it.database.rows.parked[0] = replace(it.database.rows.parked[0], state=ParkedState.DISCARDED)
+        return await poll(patience)
+
+    it.log.poll = poll_and_discard  # type: ignore[method-assign]
+    await it.run()
+
+    assert it.database.applied == ["0:1:ok"]
+    assert it.database.rows.parked == []
+
+
+async def test_more_failures_than_the_limit_halt_the_partition_and_set_nothing_more_aside(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, offset, "poison") for offset in range(9)], P1: [record(P1, 0)]}
+
+    await it.run()
+
+    assert it.database.applied == ["1:0:ok"]
+    assert it.database.stored == {P0: 3, P1: 1}
+    assert len(it.database.rows.parked) == 3
+    assert it.figure("cpq_consumer_paused_partitions") == 1
+    assert "t[0] halted at offset 3: 3 events failed within 0:10:00, the limit is 3" in it.notifier.statuses[-1]
+
+
+async def test_a_halted_partition_goes_on_when_failures_are_settled(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, offset, key=str(offset)) for offset in range(5)]}
+    it.log.stop_after = 60
+    it.database.defective = {f"0:{offset}:ok" for offset in range(5)}
+    poll = it.log.poll
+
+    async def poll_and_repair(patience: float) -> Mapping[Partition, Sequence[Record]]:
+        if it.log.polls == 3:
+            assert it.database.stored == {P0: 3}
+            it.database.defective = set()
+            rows = it.database.rows
+            rows.parked = [replace(event, state=ParkedState.RETRYING, attempts=0) for event in rows.parked]
+        return await poll(patience)
+
+    it.log.poll = poll_and_repair  # type: ignore[method-assign]
+    await it.run()
+
+    assert sorted(it.database.applied) == [f"0:{offset}:ok" for offset in range(5)]
     assert it.figure("cpq_consumer_paused_partitions") == 0
-    assert it.notifier.statuses[-1] == "reading 1 partitions"
+    assert it.database.rows.parked == []
 
 
-async def test_an_operator_may_move_the_position_past_a_poison_event(it: Bench) -> None:
-    it.log.records = {P0: [record(P0, 0), record(P0, 1, "poison")]}
+async def test_an_operator_may_move_the_position_past_a_halt(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, offset, "poison") for offset in range(4)]}
     it.log.stop_after = 60
     poll = it.log.poll
 
     async def poll_and_skip(patience: float) -> Mapping[Partition, Sequence[Record]]:
         if it.log.polls == 3:
-            it.database.stored[P0] = 2
+            it.database.stored[P0] = 4
         return await poll(patience)
 
     it.log.poll = poll_and_skip  # type: ignore[method-assign]
     await it.run()
 
     assert it.figure("cpq_consumer_paused_partitions") == 0
-    assert it.notifier.statuses[-1] == "reading 1 partitions"
+
+
+async def test_an_idle_group_asks_for_leftovers_only_when_it_measures(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, 0)]}
+    it.log.stop_after = 50
+
+    await it.run()
+
+    assert it.database.dues == 1
 
 
 async def test_a_lost_position_halts_and_never_jumps(it: Bench) -> None:
     it.log.records = {P0: [record(P0, 50)], P1: [record(P1, 0)]}
     it.log.lost = {P0: 7}
-    it.database.stored = {P0: 7}
+    it.database.rows.stored = {P0: 7}
 
     await it.run()
 

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from app.application.projections import OrderEvent, OrderSnapshot, Tally, project_orders, read_order_event
-from app.messaging.inbox import InboxEntry, Partition, Record
+from app.application.consumption import OrderEvent, OrderSnapshot, Tally, read_order_event
+from app.application.projections import project_orders
+from app.messaging.inbox import InboxEntry, Record
 from app.messaging.retry import Poison
 from tests.unit.consumer.records import PARTITION, record
 
@@ -30,12 +31,6 @@ class MemoryUnitOfWork:
     @property
     def order_projection(self) -> MemoryUnitOfWork:
         return self
-
-    @property
-    def positions(self) -> MemoryUnitOfWork:
-        return self
-
-    async def advance(self, partition: Partition, expected: int | None, following: int) -> None: ...
 
     async def act_for(self, tenant_id: str) -> None:
         self.tenant = tenant_id

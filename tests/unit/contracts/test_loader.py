@@ -62,7 +62,7 @@ def test_every_problem_of_every_file_is_named_at_once(contracts: Path) -> None:
         ("units.yml", "redis_user: api", "redis_user: nobody", "'nobody' is not in redis_keys.yml"),
         ("job_types.yml", "group: fulfillment", "group: nobody", "'nobody' is not among groups"),
         ("job_types.yml", "  starter: {}", "  other: {}", "groups.starter: groups and the worker's instances"),
-        ("topics/oms.order.events.v1.yml", "[order-projection]", "[nobody]", "'nobody' is no instance of the consumer"),
+        ("topics/oms.order.events.v1.yml", "[order-projection,", "[nobody,", "'nobody' is no instance of the consumer"),
         ("topics/oms.order.events.v1.yml", "[relay]", "[api]", "'api' is no unit's kafka_user"),
         ("topics/oms.order.events.v1.yml", "name: oms", "name: oems", "the file's name says 'oms.order.events.v1'"),
         ("redis_keys.yml", "{env}:{tenant}:catalog", "{tenant}:catalog", "keys.catalog_"),

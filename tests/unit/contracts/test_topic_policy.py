@@ -59,7 +59,7 @@ def problems_of(directory: Path) -> tuple[str, ...]:
             "retention_ms: shorter than that of oms.order",
         ),
         (LETTERS, "alert_thresholds: {dead_letters: 1}", "", "alert_thresholds: dead_letters is needed"),
-        (ORDERS, "consumer_groups: [order-projection]", "consumer_groups: []", "no consumer group that could fail"),
+        (QUOTES, "consumer_groups: [audit-export]", "consumer_groups: []", "no consumer group that could fail"),
     ],
 )
 def test_a_broken_policy_is_named_by_file_and_field(

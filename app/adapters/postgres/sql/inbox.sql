@@ -20,9 +20,11 @@ WHERE
     consumer_group = %(group)s AND topic = %(topic)s AND kafka_partition = %(partition)s
     AND next_offset = %(expected)s;
 
--- name: act_for
--- Row-level security lets the rest of the transaction see this tenant only.
-SELECT set_config('cpq.tenant_id', %(tenant_id)s, true);
+-- name: hold
+-- Nobody else works on the partition's events until the transaction ends.
+SELECT next_offset FROM cpq.consumer_offset
+WHERE consumer_group = %(group)s AND topic = %(topic)s AND kafka_partition = %(partition)s
+FOR UPDATE;
 
 -- name: add
 -- Returns the events not seen before.

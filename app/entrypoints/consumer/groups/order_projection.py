@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from app.application.projections import OrderEvent, project_orders, read_order_event
+from app.application.consumption import OrderEvent, read_order_event
+from app.application.projections import project_orders
 from app.entrypoints.consumer.loop import ConsumerGroup
 
-GROUP: ConsumerGroup[OrderEvent] = ConsumerGroup(name="order-projection", read=read_order_event, apply=project_orders)
+NAME = "order-projection"
+
+
+def group() -> ConsumerGroup[OrderEvent]:
+    """The group's handler."""
+    return ConsumerGroup(name=NAME, read=read_order_event, apply=project_orders)
