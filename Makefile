@@ -7,7 +7,7 @@ PASSED = --env $(ENV) $(if $(EXTRA),-- $(EXTRA))
 STAGES := $(SETUP) tools --quiet && .venv/bin/python -m tests.stages
 
 .DEFAULT_GOAL := help
-.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology molecule lock bench-release
+.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine molecule lock bench-release
 
 help: ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ integration: ## components against the real services of released ENV=ci hosts
 
 topology: ## units, faults, drifts, bad input, kill and resume on released ENV=ci hosts
 	@$(STAGES) topology
+
+compat-engine: ## the workers against a newer engine version, beside released ENV=ci hosts
+	@$(SETUP) tools --quiet && .venv/bin/pytest -q tests/integration/worker/test_newer_engine.py
 
 molecule: ## each role on a host of its own: check, converge, idempotence, verify, sabotage; ROLE=name for one
 	@$(SETUP) tools --quiet && .venv/bin/python -m tests.molecule $(ROLE)

@@ -209,7 +209,8 @@ def compile_launcher(name: str, sources: Sequence[Path], folder: Path, scratch: 
     classes = scratch / "classes"
     classes.mkdir()
     jars = [str(path) for path in sorted(folder.glob("*.jar"))]
-    flags = ["--release", JAVA_RELEASE, "-Xlint:all,-processing,-classfile", "-proc:none", "-Werror"]
+    # Not -path: manifests name neighbours that Maven resolved to other versions.
+    flags = ["--release", JAVA_RELEASE, "-Xlint:all,-processing,-classfile,-path", "-proc:none", "-Werror"]
     run(
         ["javac", *flags, "-d", str(classes), "-cp", ":".join(jars), *map(str, sources)],
         "apt-get install default-jdk-headless",
@@ -256,6 +257,21 @@ def make(recipe: Recipe, cache: Path) -> None:
         (entry / MANIFEST).write_text(json.dumps(dict(sorted(manifest.items())), indent=1) + "\n", "utf-8")
         os.sync()
         entry.rename(cache / recipe.identity)
+
+
+def ensure(recipe: Recipe, cache: Path) -> None:
+    """Make the set unless it is there; of several processes at once, one makes it.
+
+    Raises:
+        JarSetError: it cannot be made; nothing is kept.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for leftover in cache.glob(f"{TEMPORARY_PREFIX}*"):
+            shutil.rmtree(leftover)
+        if not (cache / recipe.identity).exists():
+            make(recipe, cache)
 
 
 def read(recipe: Recipe, entry: Path, *, verify: bool) -> dict[str, str]:
@@ -305,13 +321,7 @@ def main() -> None:
         if not entry.exists():
             changed = True
             if not module.check_mode:
-                cache.mkdir(parents=True, exist_ok=True)
-                with (cache / ".lock").open("w") as guard:
-                    fcntl.flock(guard, fcntl.LOCK_EX)
-                    for leftover in cache.glob(f"{TEMPORARY_PREFIX}*"):
-                        shutil.rmtree(leftover)
-                    if not entry.exists():
-                        make(recipe, cache)
+                ensure(recipe, cache)
         if entry.exists():
             manifest = read(recipe, entry, verify=parameters["verify"])
     except (JarSetError, OSError) as problem:

@@ -9,7 +9,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from app.application.operations import OperationError
+from app.application.process_versions import ProcessDeployment
 from app.contracts.loader import Processes
+from app.runtime.release import Release
 
 _BPMN = "{http://www.omg.org/spec/BPMN/20100524/MODEL}"
 _ZEEBE = "{http://camunda.org/schema/zeebe/1.0}"
@@ -34,6 +36,20 @@ class ProcessDefinition:
     def content_sha256(self) -> str:
         """The hash that tells whether the engine has this very content."""
         return hashlib.sha256(self.content).hexdigest()
+
+    def as_deployed(self, engine_version: int, engine_key: int, release: Release) -> ProcessDeployment:
+        """What is recorded of it once the engine has answered."""
+        return ProcessDeployment(
+            process_id=self.process_id,
+            content_sha256=self.content_sha256,
+            engine_version=engine_version,
+            engine_key=engine_key,
+            job_types=list(self.job_types),
+            variables_schema_version=self.variables_schema_version,
+            compatible_worker_release=self.oldest_compatible_worker,
+            git_commit=release.git_commit,
+            release_id=release.release_id,
+        )
 
 
 def read_definitions(directory: Path, declared: Processes) -> list[ProcessDefinition]:

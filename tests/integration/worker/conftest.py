@@ -14,26 +14,23 @@ from pyzeebe import ZeebeClient
 from pyzeebe.grpc_internals.zeebe_adapter import ZeebeAdapter
 
 from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.process_deployments import ProcessDeployments
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.adapters.zeebe.channel import open_channel
-from app.contracts.loader import load_external_systems, load_job_types
+from app.adapters.zeebe.operations import EngineOperations
+from app.adapters.zeebe.process_definitions import read_definitions
+from app.contracts.loader import load_external_systems, load_job_types, load_processes
 from app.domain.values import OrderId
+from app.runtime.release import installed_release
 from tests.integration.conftest import OpenPool
-from tests.support.orders import PROCESS_ID, place_order, publish_catalog
+from tests.support.orders import place_order, publish_catalog
 from tests.support.services import Services
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.unit_process import UnitProcess, free_port
 from tests.support.waiting import eventually
 
-BPMN = Path(__file__).resolve().parents[3] / "bpmn" / f"{PROCESS_ID}.bpmn"
+BPMN = Path(__file__).resolve().parents[3] / "bpmn"
 SYSTEMS = load_external_systems()
-
-_DEPLOYED = """
-    INSERT INTO cpq.process_deployment (
-        process_id, content_sha256, engine_version, engine_key, job_types, variables_schema_version,
-        compatible_worker_release, git_commit, release_id
-    ) VALUES (%s, 'tests', 1, 1, %s, 1, 'tests', 'tests', 'tests') ON CONFLICT DO NOTHING
-"""
 
 
 class Simulator:
@@ -221,7 +218,11 @@ async def own_orders(services: Services, admin_connection: Connection) -> None:
 
 @pytest.fixture(autouse=True)
 async def _process_deployed(services: Services, admin_connection: Connection) -> None:
-    """The engine has the process, and the database knows it; the same content again changes nothing."""
+    """The engine has the processes, and the database knows it; the same content again changes nothing."""
+    definitions = {item.process_id: item for item in read_definitions(BPMN, load_processes())}
     async with open_channel(services.address("zeebe")) as channel:
-        await ZeebeClient(channel).deploy_resource(BPMN)
-    await admin_connection.execute(_DEPLOYED, (PROCESS_ID, list(load_job_types().job_types)))
+        answers = await EngineOperations(ZeebeClient(channel)).deploy([item.file for item in definitions.values()])
+    for answer in answers:
+        await ProcessDeployments(admin_connection).record(
+            definitions[answer.process_id].as_deployed(answer.version, answer.key, installed_release())
+        )

@@ -9,7 +9,7 @@ import typer
 from app.adapters.postgres.process_deployments import ProcessDeployments
 from app.adapters.zeebe.process_definitions import read_definitions
 from app.application.operations import OperationError
-from app.application.process_versions import ProcessDeployment, serving_problems
+from app.application.process_versions import serving_problems
 from app.contracts.loader import load_processes
 from app.entrypoints.admin.outcome import Outcome, applied
 from app.entrypoints.admin.wiring import Session
@@ -53,19 +53,7 @@ async def _deploy(session: Session) -> Outcome:
         async with session.engine() as engine:
             for answer in await engine.deploy([item.file for item in pending.values()]):
                 definition = pending[answer.process_id]
-                await deployments.record(
-                    ProcessDeployment(
-                        process_id=answer.process_id,
-                        content_sha256=definition.content_sha256,
-                        engine_version=answer.version,
-                        engine_key=answer.key,
-                        job_types=list(definition.job_types),
-                        variables_schema_version=definition.variables_schema_version,
-                        compatible_worker_release=definition.oldest_compatible_worker,
-                        git_commit=session.release.git_commit,
-                        release_id=session.release.release_id,
-                    )
-                )
+                await deployments.record(definition.as_deployed(answer.version, answer.key, session.release))
                 changes.append(f"deploy {definition.file.name} as version {answer.version}")
         detail["changes"] = changes
         return applied(changes)
