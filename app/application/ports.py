@@ -373,6 +373,76 @@ class ExternalSystem(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CallAdmitted:
+    """A call may go out. `generation` names the guard's state that let it; `must_report` asks how it went."""
+
+    generation: int
+    must_report: bool
+
+
+RefusalReason: TypeAlias = Literal["open", "probing", "rate", "held", "unproven"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallHeldBack:
+    """A call may not go out now.
+
+    `open`: too many failed, and nobody tries. `probing`: one other call tries. `rate`: there are too many. `held`: the system
+    asked for a pause. `unproven`: so many are out since one last succeeded that these must come back first.
+    """
+
+    reason: RefusalReason
+    retry_after: timedelta
+
+
+CallHealth: TypeAlias = Literal["succeeded", "failed", "neutral"]
+
+
+class ExternalCallGuard(Protocol):
+    """Circuit breaker and rate limit of one external system, the same for all processes."""
+
+    async def admit(self) -> CallAdmitted | CallHeldBack:
+        """Ask whether a call may go out, and count it when it may.
+
+        Raises:
+            StoreUnavailable: the database cannot be asked now.
+        """
+        ...
+
+    async def settle(
+        self, admitted: CallAdmitted, health: CallHealth, *, error: str | None, hold_for: timedelta | None
+    ) -> str:
+        """Say how an admitted call went; returns the breaker's state: closed, open or half_open.
+
+        Args:
+            admitted: what let the call out.
+            health: `neutral` for an answered query, which proves little about the next call.
+            error: what was seen when it failed.
+            hold_for: a pause that the system asked for, of everybody.
+
+        Raises:
+            StoreUnavailable: the database cannot be asked now.
+        """
+        ...
+
+
+class GuardObserver(Protocol):
+    """Is told what the guards of external systems do: metrics, never decisions."""
+
+    def held_back(self, system: str, reason: str) -> None:
+        """A call was not let out."""
+        ...
+
+    def breaker(self, system: str, state: str) -> None:
+        """The breaker's state after a call."""
+        ...
+
+    def guarded(self, seconds: float) -> None:
+        """How long asking for admission took."""
+        ...
+
+
 class OrderObserver(Protocol):
     """Is told what became of orders and calls, after the commit: metrics, never decisions."""
 

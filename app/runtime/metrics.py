@@ -105,6 +105,42 @@ class WorkerMetrics:
         self._starts.labels(outcome=outcome).inc()
 
 
+class ExternalGuardMetrics:
+    """Circuit breakers and rate limits of external systems, as this process met them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._held_back = Counter(
+            "cpq_external_calls_held_back_total",
+            "Calls to external systems that were not let out.",
+            ["system", "reason"],
+            registry=registry,
+        )
+        self._open = Gauge(
+            "cpq_external_breaker_open",
+            "1 while the system's circuit breaker was not closed when last seen, else 0.",
+            ["system"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "cpq_external_guard_seconds",
+            "Time that asking for admission took.",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0),
+            registry=registry,
+        )
+
+    def held_back(self, system: str, reason: str) -> None:
+        """Count one call that was not let out."""
+        self._held_back.labels(system=system, reason=reason).inc()
+
+    def breaker(self, system: str, state: str) -> None:
+        """Set what the breaker's state is."""
+        self._open.labels(system=system).set(0 if state == "closed" else 1)
+
+    def guarded(self, seconds: float) -> None:
+        """Observe one admission."""
+        self._seconds.observe(seconds)
+
+
 class RelayMetrics:
     """The outbox as the relay sees it."""
 

@@ -10,7 +10,7 @@ from psycopg import errors
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
 
-REQUIRED_MIGRATION = "0015_expand_consumers"
+REQUIRED_MIGRATION = "0016_expand_external_systems"
 
 _SQL = NamedBlocks("schema")
 

@@ -30,6 +30,7 @@ _GROUPS = {
     ("config",): "Settings of running units.",
     ("db",): "The database beside its schema.",
     ("db", "grants"): "Who may do what, against the contract.",
+    ("external",): "External systems: breakers, endpoints, and what they did against what was recorded.",
     ("flags",): "Feature flags, for the environment and for tenants.",
     ("processes",): "Versions of business processes: routed, draining, retired.",
     ("processes", "route"): "Which cases get which version.",

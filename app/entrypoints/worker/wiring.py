@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from psycopg_pool import PoolTimeout
 
 from app.adapters.http.external_system import HttpExternalSystem, new_client
+from app.adapters.postgres.external_guard import PostgresExternalCallGuard
 from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
 from app.adapters.postgres.runtime_settings import followed
@@ -26,6 +27,7 @@ from app.adapters.zeebe.channel import open_channel
 from app.adapters.zeebe.client import ZeebeWorkflowEngine
 from app.adapters.zeebe.worker import ServedJobType, ZeebeJobWorker
 from app.application.fulfillment import Fulfillment
+from app.application.guarded_system import GuardedExternalSystem
 from app.application.ports import ExternalSystem, StoreUnavailable, WorkerRegistration
 from app.application.publication import Publication
 from app.application.workflow_start import WorkflowStarter
@@ -39,7 +41,7 @@ from app.entrypoints.worker.type_settings import type_settings
 from app.runtime.clock import Clock, SystemClock
 from app.runtime.ids import UuidV7Ids
 from app.runtime.logging import set_level
-from app.runtime.metrics import OrderMetrics, WorkerMetrics
+from app.runtime.metrics import ExternalGuardMetrics, OrderMetrics, WorkerMetrics
 from app.runtime.notify import Notifier
 from app.runtime.runtime_settings import RuntimeSettings
 from app.runtime.shutdown import Shutdown
@@ -95,7 +97,8 @@ async def started_worker(
     pool = make_pool(parameters, max_size=settings.db_pool_max, wait=settings.db_statement_timeout)
     runtime = runtime_settings(settings)
     runtime.on_change("LOG_LEVEL", set_level)
-    common = _Common(settings, runtime, contracts, pool, clock, WorkerMetrics(registry), notifier, shutdown)
+    metrics, guards = WorkerMetrics(registry), ExternalGuardMetrics(registry)
+    common = _Common(settings, runtime, contracts, pool, clock, metrics, guards, notifier, shutdown)
     async with pool, followed(parameters, "worker", runtime):
         try:
             async with pool.connection() as connection:
@@ -117,6 +120,7 @@ class _Common:
     pool: Pool
     clock: Clock
     metrics: WorkerMetrics
+    guards: ExternalGuardMetrics
     notifier: Notifier
     shutdown: Shutdown
 
@@ -155,20 +159,27 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
 
 
 def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str, ExternalSystem]:
-    """Every declared external system, by name."""
+    """Every declared external system, by name, behind the guard that all processes share."""
     settings = common.settings
 
     def declared_timeout(policy: ExternalSystemPolicy) -> Callable[[], timedelta]:
         return lambda: min(policy.timeout, common.runtime.duration("EXTERNAL_TIMEOUT"))
 
     return {
-        name: HttpExternalSystem(
-            client,
+        name: GuardedExternalSystem(
             name,
-            policy,
-            base_url=settings.url_of(name),
-            token=settings.token_of(name),
-            timeout=declared_timeout(policy),
+            HttpExternalSystem(
+                client,
+                name,
+                policy,
+                base_url=settings.url_of(name),
+                token=settings.token_of(name),
+                timeout=declared_timeout(policy),
+            ),
+            PostgresExternalCallGuard(common.pool, name, policy),
+            retry=policy.retry,
+            clock=common.clock,
+            observer=common.guards,
         )
         for name, policy in common.contracts.external_systems.items()
     }

@@ -13,6 +13,7 @@ import pytest
 from pyzeebe import ZeebeClient
 from pyzeebe.grpc_internals.zeebe_adapter import ZeebeAdapter
 
+from app.adapters.postgres.guard_states import reset_guard
 from app.adapters.postgres.pool import Connection
 from app.adapters.postgres.process_deployments import ProcessDeployments
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
@@ -67,6 +68,12 @@ class Simulator:
         )
         urllib.request.urlopen(request, timeout=5).close()
 
+    def ledger(self) -> dict[str, list[dict[str, Any]]]:
+        """Everything that was done, asked and called back."""
+        with urllib.request.urlopen(f"{self.url}/control/ledger", timeout=5) as response:
+            ledger: dict[str, list[dict[str, Any]]] = json.load(response)
+        return ledger
+
     def effects(self, order_id: OrderId) -> list[str]:
         """The systems that did something for an order, one entry per effect."""
         with urllib.request.urlopen(f"{self.url}/control/ledger?orderId={order_id}", timeout=5) as response:
@@ -88,6 +95,13 @@ def simulator(tmp_path: Path) -> Iterator[Simulator]:
     simulator = Simulator(tmp_path)
     yield simulator
     simulator.process.close()
+
+
+@pytest.fixture(autouse=True)
+async def _closed_breakers(admin_connection: Connection) -> None:
+    """No breaker or pause of an earlier test meets this one's calls."""
+    for system in SYSTEMS:
+        await reset_guard(admin_connection, system)
 
 
 @pytest.fixture
