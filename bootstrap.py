@@ -51,6 +51,15 @@ HOST_PACKAGES = (
     "systemd-container",
 )
 
+# There while packages are being installed: a run that finds it finishes what an earlier one was killed in.
+UNFINISHED_PACKAGES = Path("/var/cache/cpq-oms/packages.unfinished")
+# Who holds one of these is at work on packages; the second pair is apt's own.
+PACKAGE_LOCKS = tuple(
+    Path("/var", name)
+    for name in ("lib/dpkg/lock-frontend", "lib/dpkg/lock", "lib/apt/lists/lock", "cache/apt/archives/lock")
+)
+PACKAGE_LOCK_SECONDS = 300
+
 JARS = "playbooks/jars.yml"
 HOSTS = "playbooks/hosts.yml"
 DOWN = "playbooks/hosts_down.yml"
@@ -354,18 +363,40 @@ def missing_packages(packages: Sequence[str]) -> list[str]:
 def install_packages(packages: Sequence[str]) -> None:
     """Install what is missing; an installation that was killed is finished first."""
     missing = missing_packages(packages)
-    if not missing:
+    if not missing and not (UNFINISHED_PACKAGES.exists() and os.geteuid() == 0):
         return
     if os.geteuid() != 0:
         raise SetUpError(
             f"not root: Debian packages are missing ({' '.join(missing)}); run the same command as root once"
         )
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(["dpkg", "--audit"], check=False, capture_output=True, text=True).stdout:
-        run(["dpkg", "--configure", "-a"], environment=quiet)
-    apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
+    UNFINISHED_PACKAGES.parent.mkdir(parents=True, exist_ok=True)
+    UNFINISHED_PACKAGES.touch()
+    _await_package_manager()
+    # A dpkg that was cut short refuses all other work until this is done; where nothing is half done it does nothing.
+    run(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], environment=quiet)
+    apt = ["apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={PACKAGE_LOCK_SECONDS}", "-o", "Dpkg::Use-Pty=0"]
     run([*apt, "update"], environment=quiet)
-    run([*apt, "install", "--no-install-recommends", *missing], environment=quiet)
+    run([*apt, "install", "--fix-broken", "--no-install-recommends", *missing], environment=quiet)
+    UNFINISHED_PACKAGES.unlink()
+
+
+def _await_package_manager() -> None:
+    """Wait until nobody works on packages: a killed run's dpkg may go on for a while without it."""
+    deadline = time.monotonic() + PACKAGE_LOCK_SECONDS
+    for path in PACKAGE_LOCKS:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as lock:
+            while True:
+                try:
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise SetUpError(
+                            f"somebody else installs packages ({path} is locked); wait for the end of it and run this again"
+                        ) from None
+                    time.sleep(0.1)
 
 
 def venv_stamp() -> str:

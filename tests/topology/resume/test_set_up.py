@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -13,26 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.process_tree import descendants, end
 from tests.support.scratch_environment import ROOT, ScratchEnvironment, run
 
 SEED = 20261122
 KILLS = 6
-
-
-def descendants(process: int) -> list[int]:
-    """List a process and all that it started, except what it left to run on its own: hosts have no parent among them."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found = [process]
-    for one in found:
-        found.extend(children.get(one, []))
-    return found
 
 
 def run_and_kill(command: Sequence[str], after: float, *, everything: bool, cwd: Path = ROOT) -> None:
@@ -42,11 +26,7 @@ def run_and_kill(command: Sequence[str], after: float, *, everything: bool, cwd:
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
-        for one in descendants(process.pid) if everything else [process.pid]:
-            try:
-                os.kill(one, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        end(descendants(process.pid) if everything else [process.pid], signal.SIGKILL)
         process.wait()
 
 
