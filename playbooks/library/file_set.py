@@ -14,7 +14,8 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ options:
     type: list
     elements: dict
     required: true
+  unit:
+    description: >-
+      The systemd unit that reads the files when it starts. Then the result has C(outdated), so that a restart is not lost when
+      a run is killed between the files and it.
+    type: str
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -59,6 +65,10 @@ changed_paths:
   description: Paths that were changed, or would be in check mode, in the order given.
   returned: always
   type: list
+outdated:
+  description: Whether the unit runs since before the newest of the files, as they were before this run.
+  returned: always
+  type: bool
 """
 
 KEYS_OF_STATE: Mapping[str, frozenset[str]] = {
@@ -322,6 +332,20 @@ class FileSet:
         path.chmod(entry.mode)
 
 
+def is_outdated(module: AnsibleModule, unit: str, entries: Sequence[Entry]) -> bool:
+    """Tell whether the unit's process was started before one of its files was written."""
+    _, shown, _ = module.run_command(["systemctl", "show", "--property=MainPID", "--value", unit], check_rc=True)
+    process = Path("/proc") / (shown.strip() or "0")
+    if process.name == "0" or not process.exists():
+        return False
+    ticks = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    # A tick of the clock is 10 ms; what was written in the same tick was there before the process.
+    started_at = time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK") + 0.02
+    files = [Path(entry.path) for entry in entries if entry.state == "file"]
+    return any(path.exists() and path.stat().st_mtime > started_at for path in files)
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Plan, validate, apply; return the module's result."""
     raw = module.params["files"]
@@ -334,6 +358,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     twice = sorted({path for path in declared if declared.count(path) > 1})
     if twice:
         raise RefusedError(f"declared twice: {', '.join(twice)}")
+    outdated = bool(module.params["unit"]) and is_outdated(module, module.params["unit"], entries)
     staging = Path(tempfile.mkdtemp(prefix="file_set.", dir=module.tmpdir))
     try:
         files = FileSet(module, staging)
@@ -348,6 +373,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         shutil.rmtree(staging)
     return {
         "changed": bool(changes),
+        "outdated": outdated,
         "changed_paths": [change.path for _, change in changes],
         "diff": [
             {"before_header": change.path, "after_header": change.path, "before": change.before, "after": change.after}
@@ -369,7 +395,7 @@ class UnloggedModule(AnsibleModule):  # type: ignore[misc]
 def main() -> None:
     """Run as an Ansible module."""
     module = UnloggedModule(
-        argument_spec={"files": {"type": "list", "elements": "dict", "required": True}},
+        argument_spec={"files": {"type": "list", "elements": "dict", "required": True}, "unit": {"type": "str"}},
         supports_check_mode=True,
     )
     try:

@@ -16,6 +16,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -49,6 +50,12 @@ options:
       name: {description: Name., type: str, required: true}
       owner: {description: Owner., type: str, required: true}
       connect: {description: Roles that may connect., type: list, elements: str, required: true}
+  files:
+    description: The server's configuration files. When one is newer than what the server has loaded, it loads them again, so that a
+      reload is not lost when a run is killed between the files and it.
+    type: list
+    elements: path
+    default: []
   timeout: {description: Seconds to wait until the server answers., type: int, default: 30}
 attributes:
   check_mode: {support: full}
@@ -95,6 +102,7 @@ SELECT json_build_object(
       'connect', (SELECT coalesce(json_agg(pg_get_userbyid(x.grantee)), '[]')
                   FROM aclexplode(d.datacl) x WHERE x.grantee NOT IN (0, d.datdba) AND x.privilege_type = 'CONNECT'))), '{}')
     FROM pg_database d WHERE NOT d.datistemplate),
+  'loaded_at', (SELECT extract(epoch FROM pg_conf_load_time())),
   'pending_restart', (SELECT coalesce(json_agg(name), '[]') FROM pg_settings WHERE pending_restart),
   'file_errors', (SELECT coalesce(json_agg(problem), '[]') FROM
       (SELECT concat_ws(': ', sourcefile, sourceline, name, error) AS problem FROM pg_file_settings
@@ -265,6 +273,26 @@ def wait(server: Server, seconds: float) -> dict[str, Any]:
         time.sleep(RETRY_SECONDS)
 
 
+def is_newer(path: str, loaded_at: float) -> bool:
+    """Whether a file was written since the server has loaded its configuration, in seconds since the epoch."""
+    return Path(path).exists() and Path(path).stat().st_mtime > loaded_at
+
+
+def reload(server: Server, loaded_at: float, seconds: float) -> dict[str, Any]:
+    """Let the server load its files and return its state after that.
+
+    Raises:
+        ServerError: it has not done so in time.
+    """
+    server.run("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + seconds
+    while (state := server.state())["loaded_at"] <= loaded_at:
+        if time.monotonic() > deadline:
+            raise ServerError("the configuration is not loaded again; its log says why")
+        time.sleep(RETRY_SECONDS)
+    return state
+
+
 def prove_log_ins(
     server: Server, address: str, roles: Sequence[Mapping[str, Any]], databases: Sequence[Mapping[str, Any]]
 ) -> None:
@@ -313,6 +341,7 @@ def main() -> None:
                     "connect": {"type": "list", "elements": "str", "required": True},
                 },
             },
+            "files": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 30},
         },
         supports_check_mode=True,
@@ -320,7 +349,7 @@ def main() -> None:
     parameters: dict[str, Any] = module.params
     roles, databases = parameters["roles"], parameters["databases"]
     server = Server(parameters["version"], parameters["port"])
-    empty: dict[str, Any] = {"roles": {}, "databases": {}, "pending_restart": [], "file_errors": []}
+    empty: dict[str, Any] = {"roles": {}, "databases": {}, "loaded_at": 0, "pending_restart": [], "file_errors": []}
     try:
         try:
             # In check mode nothing was started, so there is nothing to wait for.
@@ -329,6 +358,9 @@ def main() -> None:
             if not module.check_mode:
                 raise
             state = empty
+        stale = [path for path in parameters["files"] if state is not empty and is_newer(path, state["loaded_at"])]
+        if stale and not module.check_mode:
+            state = reload(server, state["loaded_at"], parameters["timeout"])
         if state["file_errors"]:
             module.fail_json(msg=f"the server rejects its configuration: {'; '.join(state['file_errors'])}")
         statements = plan(roles, databases, state)
@@ -342,10 +374,13 @@ def main() -> None:
         module.fail_json(msg=f"PostgreSQL on port {parameters['port']}: {problem}")
     shown = [hidden(statement) for statement in statements]
     module.exit_json(
-        changed=bool(statements),
+        changed=bool(statements or stale),
         statements=shown,
         pending_restart=state["pending_restart"],
-        diff={"before": "", "after": "".join(f"{statement};\n" for statement in shown)},
+        diff={
+            "before": "",
+            "after": "".join([*(f"load {path}\n" for path in stale), *(f"{statement};\n" for statement in shown)]),
+        },
     )
 
 
