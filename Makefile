@@ -4,7 +4,8 @@
 ENV ?= local
 SETUP := python3 bootstrap.py
 PASSED = --env $(ENV) $(if $(EXTRA),-- $(EXTRA))
-STAGES := $(SETUP) tools --quiet && .venv/bin/python -m tests.stages
+# In place of the shell: a signal to make or its end then reaches the stages, which clean up.
+STAGES := $(SETUP) tools --quiet && exec .venv/bin/python -m tests.stages
 
 .DEFAULT_GOAL := help
 .PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine molecule lock bench-release

@@ -2,7 +2,9 @@
 
 A stage is a set of checks. A pytest stage counts its tests; every other tool counts as one check. A failing check never
 stops the following ones, except that nothing runs against hosts that did not come up. The hosts are removed at the end,
-whatever happened.
+whatever happened: an interrupt, a SIGTERM, or the end of the make that called it interrupts what runs, as Ctrl-C would, and
+then cleans up. Killed by SIGKILL itself, the runner takes what it had started with it, and the next run or
+`make down ENV=ci` removes the hosts.
 
 Usage: python -m tests.stages [STAGE ...]   (all stages without arguments)
 """
@@ -17,11 +19,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from tests.support.process_tree import descendants, end, end_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -29,6 +36,9 @@ ENVIRONMENT = "ci"
 # No stage may hang for ever: three times the budget of the longest.
 LONGEST_SECONDS = 2400
 KILLS = 2
+# What is interrupted may clean up for so long before it is killed.
+GRACE_SECONDS = 60
+LOOK_SECONDS = 0.5
 
 
 @dataclass
@@ -62,18 +72,50 @@ def run_command(name: str, command: Sequence[str]) -> bool:
     started = time.monotonic()
     print(f"  -> {name}: {' '.join(command)}", flush=True)
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
-    try:
-        code = subprocess.run(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=LONGEST_SECONDS
-        ).returncode
-    except subprocess.TimeoutExpired:
-        print(f"  {name} was ended after {LONGEST_SECONDS} s", flush=True)
-        code = -1
+    with running(command, env=environment) as process:
+        try:
+            code = process.wait(LONGEST_SECONDS)
+        except subprocess.TimeoutExpired:
+            print(f"  {name} was ended after {LONGEST_SECONDS} s", flush=True)
+            code = -1
     print(
         f"  <- {name}: {'ok' if code == 0 else f'FAILED (exit {code})'} in {time.monotonic() - started:.1f} s",
         flush=True,
     )
     return code == 0
+
+
+@contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a command in a session of its own; on leaving, interrupt and then kill what is left of it and all it started.
+
+    In a session of its own it gets the terminal's Ctrl-C from here alone, once, whoever was meant by it.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_end_with_runner,  # noqa: PLW1509 - no threads here
+        **options,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+            end(descendants(process.pid), signal.SIGKILL)
+            process.wait()
+
+
+def _end_with_runner() -> None:
+    # A background shell hands down an ignored SIGINT, and with it nothing below could be interrupted.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
 
 
 def commands(checks: dict[str, list[str]]) -> Result:
@@ -122,19 +164,14 @@ def lint() -> Result:
 def kill_release(seconds: float) -> None:
     """Start the release and kill it with all its children after some seconds, as a power cut of the terminal would."""
     print(f"  -> make release ENV={ENVIRONMENT}, killed after {seconds:.1f} s", flush=True)
-    release = subprocess.Popen(
-        ["make", "release", f"ENV={ENVIRONMENT}"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        release.wait(seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(release.pid, signal.SIGKILL)
-        release.wait()
+    with running(
+        ["make", "release", f"ENV={ENVIRONMENT}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as release:
+        try:
+            release.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(release.pid, signal.SIGKILL)
+            release.wait()
 
 
 def environment_up() -> Result:
@@ -149,27 +186,25 @@ def environment_up() -> Result:
     for _ in range(KILLS):
         kill_release(points.uniform(5, 85))
     resumed = commands({"make release resumes": ["make", "release", f"ENV={ENVIRONMENT}"]})
-    repeat = subprocess.run(
-        ["make", "release", f"ENV={ENVIRONMENT}"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LONGEST_SECONDS,
-    )
-    changed = re.findall(r"^ *changed .*", repeat.stdout, re.MULTILINE)
+    with running(["make", "release", f"ENV={ENVIRONMENT}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as repeat:
+        said, _ = repeat.communicate(timeout=LONGEST_SECONDS)
+    changed = re.findall(r"^ *changed .*", said, re.MULTILINE)
     is_unchanged = repeat.returncode == 0 and not changed
     if not is_unchanged:
-        print("\n".join(changed) or repeat.stdout[-4000:], flush=True)
+        print("\n".join(changed) or said[-4000:], flush=True)
     print(f"  repeat: {'nothing changed' if is_unchanged else 'FAILED'}", flush=True)
     resumed.add("a repeat of make release finds nothing to change", ok=is_unchanged)
     return resumed
 
 
-def environment_down() -> Result:
+def clean_up(stages: Collection[str]) -> Result:
     """Everything that the stages made is gone again."""
-    return commands({"make down ENV=ci": ["make", "down", f"ENV={ENVIRONMENT}"]})
+    made = {
+        "release": {"make down ENV=ci": ["make", "down", f"ENV={ENVIRONMENT}"]},
+        # Each role test removes its host itself; one that was killed could not.
+        "molecule": {"make down of the role tests": ["make", "down", "ENV=.config/molecule/inventory"]},
+    }
+    return commands({name: command for stage in stages for name, command in made.get(stage, {}).items()})
 
 
 STAGES = (
@@ -196,18 +231,49 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"unknown stage {name!r}; expected one of {', '.join(names)}")
     chosen = [stage for stage in STAGES if not arguments.stage or stage.name in arguments.stage]
 
+    results: list[tuple[str, Result, float]] = []
+    with interruptible():
+        try:
+            run_stages(chosen, results)
+        finally:
+            started_at = time.monotonic()
+            cleaned = clean_up([] if arguments.keep else [stage.name for stage in chosen])
+            if cleaned.passed + cleaned.failed:
+                results.append(("down", cleaned, time.monotonic() - started_at))
+    return summarise(results)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make an interrupt of every way to end this run; the first one counts, so that nothing disturbs the clean-up after it."""
+    interrupts = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
     def interrupted(number: int, _frame: object) -> None:
+        for other in interrupts:
+            signal.signal(other, signal.SIG_IGN)
         raise KeyboardInterrupt(f"signal {number}")
 
-    signal.signal(signal.SIGTERM, interrupted)
-    results: list[tuple[str, Result, float]] = []
-    try:
-        run_stages(chosen, results)
-    finally:
-        if "release" in {stage.name for stage in chosen} and not arguments.keep:
-            started = time.monotonic()
-            results.append(("down", environment_down(), time.monotonic() - started))
-    return summarise(results)
+    for number in interrupts:
+        signal.signal(number, interrupted)
+    end_with_parent()
+    threading.Thread(target=_follow_make, args=[os.getppid()], daemon=True).start()
+    yield
+
+
+def _follow_make(make: int) -> None:
+    """Follow an interrupt that make alone was sent: it only waits for its children then, and tells them nothing.
+
+    It leaves a trace: make no longer catches the signal.
+    """
+    if Path(f"/proc/{make}/comm").read_text().strip() != "make":
+        return
+    while True:
+        with suppress(OSError):
+            caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{make}/status").read_text(), re.MULTILINE)
+            if caught and not int(caught.group(1), 16) >> (signal.SIGINT - 1) & 1:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+        time.sleep(LOOK_SECONDS)
 
 
 def run_stages(stages: Sequence[Stage], results: list[tuple[str, Result, float]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from contextlib import suppress
@@ -29,3 +30,9 @@ def end(processes: list[int], number: signal.Signals) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, number)
+
+
+def end_with_parent() -> None:
+    """Let the kernel send this process a SIGTERM when its parent ends, however that comes about."""
+    parent_death_signal = 1
+    ctypes.CDLL(None, use_errno=True).prctl(parent_death_signal, signal.SIGTERM)
