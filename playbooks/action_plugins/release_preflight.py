@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 DOCUMENTATION = r"""
@@ -19,6 +20,7 @@ short_description: Judge inventory, variables and bundle of a release
 options:
   bundle: {description: Folder of the bundle; empty for the newest of C(bundles)., required: true}
   bundles: {description: Where bundles are built., required: true}
+  simulator: {description: Whether the bundle must hold the simulator; it must not otherwise., required: true}
   tiers: {description: Host groups that must have a host; the value lists the variables its hosts need., required: true}
 """
 
@@ -27,7 +29,7 @@ class ActionModule(ActionBase):
     """Looks at hostvars and the bundle only: no host, no network."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"bundle", "bundles", "tiers"})
+    _VALID_ARGS = frozenset({"bundle", "bundles", "simulator", "tiers"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Collect problems; fail with all of them in one line each."""
@@ -53,6 +55,12 @@ class ActionModule(ActionBase):
             message = "would release the bundle that the build makes; there is none yet, so no more can be said"
             return {"changed": True, "bundle": "", "release_id": "", "units": [], "migrations": [], "msg": message}
         manifest = _manifest(bundle, problems)
+        if manifest and ("simulator" in manifest["units"]) != boolean(self._task.args["simulator"]):
+            has, wanted = ("holds", "has none") if "simulator" in manifest["units"] else ("lacks", "needs it")
+            problems.append(
+                f"bundle {bundle} {has} the simulator, and this inventory {wanted} (release_simulator): "
+                "build the bundle for it (make build ENV=the inventory's folder)"
+            )
         if problems:
             return {"failed": True, "msg": "\n".join(dict.fromkeys(problems)), "changed": False}
         return {

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from app.contracts.loader import load_units
+from tests.support.scratch_environment import ANSIBLE
 from tests.topology.release.conftest import ROOT, Environment, Run
 
 SSH = 22
@@ -83,6 +86,25 @@ def test_a_missing_bundle_is_named_with_its_remedy(environment: Environment) -> 
     assert run.code != 0
     assert "no bundle at /nowhere" in run.output
     assert "make build" in run.output
+
+
+def test_a_bundle_with_a_simulator_is_refused_where_there_must_be_none_and_the_other_way_round(
+    environment: Environment, tmp_path: Path
+) -> None:
+    build = [str(ANSIBLE), "-i", "prod", "playbooks/build.yml", "-e", f"artifact_build_output={tmp_path}"]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    [manifest] = tmp_path.glob("*/manifest.json")
+    assert sorted(json.loads(manifest.read_text())["units"]) == sorted(set(load_units()) - {"simulator"})
+
+    lacking = environment.release("-e", f"release_bundle={manifest.parent}")
+    holding = environment.release("-e", '{"release_simulator": false}')
+
+    assert lacking.code != 0
+    assert holding.code != 0
+    assert "lacks the simulator, and this inventory needs it (release_simulator)" in lacking.output
+    assert "holds the simulator, and this inventory has none (release_simulator)" in holding.output
+    assert no_host_was_touched(lacking)
+    assert no_host_was_touched(holding)
 
 
 def test_production_lists_a_host_for_every_tier(environment: Environment) -> None:
