@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import httpx
 import psycopg
 import pytest
 
+from app.messaging import cloudevents
 from tests.support.api_client import ApiClient
+from tests.support.kafka import Kafka
 from tests.support.released_host import ReleasedHost
+from tests.support.services import find_services
 
 API = "cpq-oms-api.service"
 WORKER = "cpq-oms-worker@fulfillment.service"
 SIMULATOR = "cpq-oms-simulator.service"
+RELAY = "cpq-oms-relay.service"
+GROUP = "order-projection"
+CONSUMER = f"cpq-oms-consumer@{GROUP}.service"
+TOPIC = "oms.order.events.v1"
+ORDERS = 800
+# Three events of each of many orders that there are not, as the platform would write them, with a mark by which to find them.
+EVENTS = """
+    INSERT INTO cpq.outbox_event (event_id, tenant_id, aggregate_type, aggregate_id, aggregate_seq, event_type, topic,
+        partition_key, payload, shard, occurred_at)
+    SELECT event_id, 'acme-telecom', 'product_order', order_id, seq, type, %(topic)s, order_id::text,
+        jsonb_build_object('eventId', event_id, 'eventType', type, 'tenantId', 'acme-telecom', 'orderId', order_id,
+            'quoteId', order_id, 'customerId', %(mark)s::text, 'aggregateSeq', seq, 'state', state, 'currency', 'EUR',
+            'totalOneTime', '1.00', 'totalRecurring', '1.00', 'occurredAt', '2026-01-01T00:00:00+00:00')::text,
+        number %% 16, now()
+    FROM (SELECT number, gen_random_uuid() AS order_id FROM generate_series(1, %(orders)s) AS number) AS planted,
+        LATERAL (SELECT gen_random_uuid() AS event_id, seq, type, state FROM (VALUES (1, 'OrderAcknowledged', 'acknowledged'),
+            (2, 'OrderInProgress', 'inProgress'), (3, 'OrderCompleted', 'completed')) AS step (seq, type, state)
+            WHERE number > 0) AS events
+    RETURNING event_id
+"""
 SYSTEMS = ("inventory", "provisioning", "billing")
 SLOW = "PT3S"
 
@@ -33,7 +57,7 @@ def client(host: ReleasedHost) -> Iterator[ApiClient]:
 def restored(host: ReleasedHost) -> Iterator[None]:
     """Starts again whatever a test left stopped."""
     yield
-    host.run(f"systemctl start {SIMULATOR} {API} {WORKER}")
+    host.run(f"systemctl start {SIMULATOR} {API} {WORKER} {RELAY} {CONSUMER}")
 
 
 @pytest.fixture
@@ -42,6 +66,95 @@ def database(host: ReleasedHost) -> Iterator[psycopg.Connection]:
     url = f"postgresql://cpq_owner@{host.address}:5432/cpq"
     with psycopg.connect(url, password=host.secret("db_owner_password"), autocommit=True) as connection:
         yield connection
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Events of the test's own: where each of them has got to."""
+
+    database: psycopg.Connection
+    event_ids: frozenset[uuid.UUID]
+
+    def published(self) -> set[uuid.UUID]:
+        """Those that the outbox says are in the topic."""
+        return self._ids("SELECT event_id FROM cpq.outbox_event WHERE event_id = ANY(%s) AND state = 'published'")
+
+    def applied(self) -> dict[uuid.UUID, tuple[int, int]]:
+        """Partition and offset of those that the group's inbox has."""
+        query = (
+            "SELECT event_id, kafka_partition, kafka_offset FROM cpq.inbox_event"
+            " WHERE event_id = ANY(%s) AND consumer_group = %s"
+        )
+        rows = self.database.execute(query, [list(self.event_ids), GROUP]).fetchall()
+        return {event_id: (partition, offset) for event_id, partition, offset in rows}
+
+    def positions(self) -> dict[int, int]:
+        """The group's next offset of each partition."""
+        query = "SELECT kafka_partition, next_offset FROM cpq.consumer_offset WHERE consumer_group = %s AND topic = %s"
+        return dict(self.database.execute(query, [GROUP, TOPIC]).fetchall())
+
+    def in_topic(self) -> list[tuple[uuid.UUID, int, int]]:
+        """Event, partition and offset of every record of theirs, as anybody may read them from Kafka."""
+        records = [(cloudevents.decode(record.headers), record) for record in Kafka(find_services()).records(TOPIC)]
+        return [
+            (attributes.event_id, record.partition.number, record.offset)
+            for attributes, record in records
+            if attributes.event_id in self.event_ids
+        ]
+
+    def _ids(self, query: str) -> set[uuid.UUID]:
+        return {row[0] for row in self.database.execute(query, [list(self.event_ids)])}
+
+
+@pytest.fixture
+def begin_stream(database: psycopg.Connection) -> Iterator[Callable[[], Stream]]:
+    """Commits many events at once; their projections go again at the end."""
+    mark = f"stream-{uuid.uuid4().hex[:8]}"
+
+    def begin() -> Stream:
+        rows = database.execute(EVENTS, {"topic": TOPIC, "mark": mark, "orders": ORDERS}).fetchall()
+        return Stream(database, frozenset(row[0] for row in rows))
+
+    yield begin
+    database.execute("DELETE FROM cpq.order_projection WHERE customer_id = %s", [mark])
+
+
+def test_relay_stops_between_two_batches(host: ReleasedHost, begin_stream: Callable[[], Stream]) -> None:
+    stream = begin_stream()
+    host.wait_until(lambda: bool(stream.published()), "the relay publishes")
+    host.run(f"systemctl stop {RELAY}")
+
+    assert host.unit(RELAY)["Result"] == "success"
+    published = stream.published()
+    assert len(published) < len(stream.event_ids), "the stop came too late to say anything"
+    # What Kafka has is marked, and what is marked Kafka has: nothing will be sent again.
+    assert sorted(event_id for event_id, _, _ in stream.in_topic()) == sorted(published)
+
+    host.run(f"systemctl start {RELAY}")
+    host.wait_until(lambda: stream.published() == stream.event_ids, "every event is published")
+    assert sorted(event_id for event_id, _, _ in stream.in_topic()) == sorted(stream.event_ids)
+
+
+def test_consumer_stops_between_two_transactions(host: ReleasedHost, begin_stream: Callable[[], Stream]) -> None:
+    host.run(f"systemctl stop {CONSUMER}")
+    stream = begin_stream()
+    host.wait_until(lambda: stream.published() == stream.event_ids, "every event is published")
+    host.run(f"systemctl start {CONSUMER}")
+    host.wait_until(lambda: bool(stream.applied()), "the consumer applies")
+    host.run(f"systemctl stop {CONSUMER}")
+
+    assert host.unit(CONSUMER)["Result"] == "success"
+    applied, positions, records = stream.applied(), stream.positions(), stream.in_topic()
+    assert len(applied) < len(stream.event_ids), "the stop came too late to say anything"
+    # The inbox has exactly what lies before the stored positions.
+    before = {
+        event: (partition, offset) for event, partition, offset in records if offset < positions.get(partition, 0)
+    }
+    assert applied == before
+
+    host.run(f"systemctl start {CONSUMER}")
+    host.wait_until(lambda: len(stream.applied()) == len(stream.event_ids), "every event is applied")
+    assert stream.applied() == {event: (partition, offset) for event, partition, offset in records}
 
 
 def test_request_in_flight_is_answered(host: ReleasedHost, client: ApiClient, database: psycopg.Connection) -> None:
