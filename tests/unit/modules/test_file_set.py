@@ -5,6 +5,8 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +177,30 @@ def test_a_directory_is_never_replaced_by_a_file(run: FileSetRun, tmp_path: Path
     result = run({"path": f"{tmp_path}/a", "content": ""})
 
     assert "is a directory, declared as file" in result["msg"]
+
+
+class Manager:
+    """systemd, which knows one process of the unit."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def run_command(self, command: list[str], **_: Any) -> tuple[int, str, str]:
+        assert command[-1] == "example.service"
+        return 0, f"{self.pid}\n", ""
+
+
+def test_a_unit_is_outdated_when_a_file_is_younger_than_its_process(tmp_path: Path) -> None:
+    file_set = load("file_set")
+    path = tmp_path / "example.conf"
+    path.write_text("a = 1\n")
+    entries = [file_set.parse({"path": str(path), "content": "a = 1\n"})]
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            os.utime(path, (0, time.time() - 1))
+            assert not file_set.is_outdated(Manager(process.pid), "example.service", entries)
+            os.utime(path, (0, time.time() + 1))
+            assert file_set.is_outdated(Manager(process.pid), "example.service", entries)
+            assert not file_set.is_outdated(Manager(0), "example.service", entries)
+        finally:
+            process.kill()
