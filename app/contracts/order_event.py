@@ -12,10 +12,10 @@ Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{2,3})?$")]
 
 
 class OrderEventV1(Struct, frozen=True, rename="camel", kw_only=True):
-    """One state change of a product order. Fields a later minor version adds are ignored."""
+    """One state change of a product order. Fields and event types that later releases add are taken as they come."""
 
     event_id: UUID
-    event_type: Literal["OrderAcknowledged", "OrderInProgress", "OrderCompleted", "OrderFailed"]
+    event_type: Annotated[str, Meta(min_length=1)]
     tenant_id: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{1,62}$")]
     order_id: UUID
     quote_id: UUID

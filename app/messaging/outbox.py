@@ -37,9 +37,13 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The event cannot be published as it is, now or later: it is parked, and its aggregate waits behind it."""
+    """The event cannot be published as it is, now or later: it is parked, and its aggregate waits behind it.
+
+    `contract` is the version of the contract that refused the payload; None where it was the broker that refused.
+    """
 
     reason: str
+    contract: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +93,19 @@ class RelayStore(Protocol):
         ...
 
     async def hold(self, leases: Leases, duration: timedelta) -> Leases:
-        """Extend the leases still ours, acquire those that lapsed or were released, and return all that are held now."""
+        """Extend the leases still ours, up to this relay's share, and return all that are held now.
+
+        The share is that of all relays that said so within their own `duration`, this one included. What is above it is
+        released, what is below it is acquired as far as leases are free: so nothing may be in flight at the call.
+        """
         ...
 
     async def release(self, leases: Leases) -> None:
-        """Give up leases still ours, so that another relay need not wait for them to lapse."""
+        """Give up leases still ours and the claim to a share, so that others need not wait for them to lapse."""
+        ...
+
+    async def judge_anew(self, leases: Leases, contract: str) -> int:
+        """Make pending, in these shards, what another version of the contract than this one refused; return how many."""
         ...
 
     async def claim(self, shards: Sequence[int], limit: int) -> list[PendingEvent]:
@@ -106,6 +118,19 @@ class RelayStore(Protocol):
 
     async def backlog(self) -> Backlog:
         """Measure what is not published."""
+        ...
+
+
+class PayloadContract(Protocol):
+    """What payloads must look like; the relay itself opens none."""
+
+    @property
+    def version(self) -> str:
+        """The same for all who judge alike."""
+        ...
+
+    def refusal(self, envelope: Envelope) -> str | None:
+        """Say why an event must not be published, in words that repeat nothing of its payload; None when it may."""
         ...
 
 

@@ -39,6 +39,15 @@ def release_targets(
     ]
 
 
+def release_contracts(groups: Mapping[str, Sequence[str]], hostvars: Any, facts: str) -> dict[str, Any]:
+    """Return the topics and event schemas of every release that is installed on some host."""
+    return {
+        release_id: files
+        for host in groups["all"]
+        for release_id, files in hostvars[host].get(facts, {}).get("contracts", {}).items()
+    }
+
+
 def release_differs(groups: Mapping[str, Sequence[str]], hostvars: Any, before: str, after: str) -> list[str]:
     """Name what is installed or running otherwise than before, on any host."""
     return [
@@ -93,6 +102,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
         return {
+            "release_contracts": release_contracts,
             "release_differs": release_differs,
             "release_hosts_that_differ": release_hosts_that_differ,
             "release_targets": release_targets,

@@ -21,6 +21,7 @@ attributes:
 
 RETURN = r"""
 installed: {description: Release id by unit, of units that have a current release., returned: always, type: dict}
+contracts: {description: Topics and event schemas by release id of what is installed., returned: always, type: dict}
 services: {description: State and main process by unit name of systemd., returned: always, type: dict}
 """
 
@@ -41,6 +42,22 @@ def installed(root: Path) -> dict[str, str]:
     return found
 
 
+def contracts(root: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Return topic files and event schemas of each installed release, from whichever of its units carries them."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for unit, release_id in installed(root).items():
+        if not release_id or release_id in found:
+            continue
+        folders = list(root.glob(f"{unit}/current/lib/python3*/site-packages/app/contracts"))
+        files = {
+            kind: {path.name: path.read_text(encoding="utf-8") for folder in folders for path in folder.glob(pattern)}
+            for kind, pattern in (("topics", "topics/*.yml"), ("events", "events/*.schema.json"))
+        }
+        if all(files.values()):
+            found[release_id] = files
+    return found
+
+
 def services() -> dict[str, dict[str, str]]:
     """Return every unit of ours that systemd has loaded."""
     command = ["systemctl", "show", "cpq-oms-*", "--all", f"--property={','.join(PROPERTIES)}"]
@@ -56,7 +73,8 @@ def services() -> dict[str, dict[str, str]]:
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(argument_spec={"root": {"type": "path", "required": True}}, supports_check_mode=True)
-    result: dict[str, Any] = {"installed": installed(Path(module.params["root"])), "services": services()}
+    root = Path(module.params["root"])
+    result: dict[str, Any] = {"installed": installed(root), "contracts": contracts(root), "services": services()}
     module.exit_json(changed=False, **result)
 
 

@@ -116,9 +116,10 @@ def test_no_artifact_tells_when_or_by_whom_it_was_made(bundle: Path) -> None:
 
 def test_manifest_names_every_byte(bundle: Path) -> None:
     document = manifest(bundle)
-    entries = [document["uv"], *document["units"].values()]
+    entries = [document["uv"], *document["units"].values(), *document["contracts"]]
 
-    assert {path.name for path in bundle.iterdir()} == {"manifest.json", *(entry["file"] for entry in entries)}
+    files = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
+    assert files == {"manifest.json", *(entry["file"] for entry in entries)}
     for entry in entries:
         assert (bundle / entry["file"]).stat().st_size == entry["size"]
     assert document["git_commit"] == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()

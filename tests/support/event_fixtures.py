@@ -61,6 +61,7 @@ async def own_outbox(owner_connection: Connection) -> AsyncIterator[None]:
 async def _settle(connection: Connection) -> None:
     await connection.execute("UPDATE cpq.outbox_event SET state = 'published' WHERE state <> 'published'")
     await connection.execute("UPDATE cpq.relay_shard_lease SET owner = NULL, expires_at = now()")
+    await connection.execute("DELETE FROM cpq.relay_member")
 
 
 @pytest.fixture

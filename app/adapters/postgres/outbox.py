@@ -82,14 +82,27 @@ class PostgresRelayStore:
 
     async def hold(self, leases: Leases, duration: timedelta) -> Leases:
         async with self._connection() as connection, connection.transaction():
-            ours = {**_columns(leases), "owner": self._owner, "duration": duration}
-            held = await self._leases(connection, "renew", ours)
-            free = {"shards": list(held), "owner": self._owner, "duration": duration}
-            return {**held, **await self._leases(connection, "acquire", free)}
+            us = {"owner": self._owner, "duration": duration}
+            await connection.execute(_SQL["enlist"], us)
+            renewed = sorted((await self._leases(connection, "renew", {**_columns(leases), **us})).items())
+            share = await self._share(connection)
+            held, excess = dict(renewed[:share]), dict(renewed[share:])
+            if excess:
+                await connection.execute(_SQL["release"], {**_columns(excess), **us})
+            if len(held) < share:
+                free = {"shards": list(held), "wanted": share - len(held), **us}
+                held |= await self._leases(connection, "acquire", free)
+            return held
 
     async def release(self, leases: Leases) -> None:
-        async with self._connection() as connection:
+        async with self._connection() as connection, connection.transaction():
             await connection.execute(_SQL["release"], {**_columns(leases), "owner": self._owner})
+            await connection.execute(_SQL["resign"], {"owner": self._owner})
+
+    async def judge_anew(self, leases: Leases, contract: str) -> int:
+        async with self._connection() as connection:
+            cursor = await connection.execute(_SQL["judge_anew"], {"shards": list(leases), "contract": contract})
+            return cursor.rowcount
 
     async def claim(self, shards: Sequence[int], limit: int) -> list[PendingEvent]:
         async with self._connection() as connection:
@@ -113,6 +126,10 @@ class PostgresRelayStore:
             row = await (await connection.execute(_SQL["backlog"])).fetchone()
         assert row is not None  # noqa: S101 - an aggregate query always has a row
         return Backlog(**row)
+
+    async def _share(self, connection: Connection) -> int:
+        row = await (await connection.execute(_SQL["share"], {"owner": self._owner})).fetchone()
+        return row["shards"] if row else 0
 
     async def _leases(self, connection: Connection, block: str, parameters: Mapping[str, Any]) -> dict[int, int]:
         cursor = await connection.execute(_SQL[block], parameters)
@@ -191,9 +208,15 @@ async def _defer(connection: Connection, settlements: Sequence[Settlement]) -> i
 
 
 async def _park(connection: Connection, settlements: Sequence[Settlement]) -> int:
-    rows = [(item.event_id, item.delivery.reason) for item in settlements if isinstance(item.delivery, Rejected)]
+    rows = [(item.event_id, item.delivery) for item in settlements if isinstance(item.delivery, Rejected)]
     return await _write(
-        connection, "park", {"event_ids": [event_id for event_id, _ in rows], "reasons": [reason for _, reason in rows]}
+        connection,
+        "park",
+        {
+            "event_ids": [event_id for event_id, _ in rows],
+            "reasons": [delivery.reason for _, delivery in rows],
+            "contracts": [delivery.contract for _, delivery in rows],
+        },
     )
 
 

@@ -32,6 +32,7 @@ _GROUPS = {
     ("db", "grants"): "Who may do what, against the contract.",
     ("external",): "External systems: breakers, endpoints, and what they did against what was recorded.",
     ("flags",): "Feature flags, for the environment and for tenants.",
+    ("outbox",): "Events that were published.",
     ("processes",): "Versions of business processes: routed, draining, retired.",
     ("processes", "route"): "Which cases get which version.",
     ("dead-letters",): "Events that a consumer group gave up on.",

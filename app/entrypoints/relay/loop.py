@@ -1,4 +1,4 @@
-"""The relay's one loop: hold shards, claim, publish, settle. It moves envelopes and never opens one.
+"""The relay's one loop: hold shards, claim, judge, publish, settle. What payloads must look like it is told.
 
 A pass is the unit of work: a stop is obeyed between passes, never within one, so nothing that Kafka acknowledged stays
 unmarked by a drain. A crash between the two publishes again, which the consumers' inbox makes harmless.
@@ -17,8 +17,10 @@ from app.messaging.outbox import (
     Delivery,
     EventPublisher,
     Leases,
+    PayloadContract,
     PendingEvent,
     Published,
+    Rejected,
     RelayStore,
     Settlement,
     Undelivered,
@@ -63,6 +65,7 @@ class Relay:
 
     Args:
         store: the outbox.
+        contract: what payloads must look like.
         publisher: the way to Kafka.
         wake: set by the listener when events were committed.
         shutdown: the request to stop.
@@ -78,6 +81,7 @@ class Relay:
         self,
         *,
         store: RelayStore,
+        contract: PayloadContract,
         publisher: EventPublisher,
         wake: asyncio.Event,
         shutdown: Shutdown,
@@ -89,6 +93,7 @@ class Relay:
         outage_backoff: Backoff,
     ) -> None:
         self._store = store
+        self._contract = contract
         self._publisher = publisher
         self._wake = wake
         self._shutdown = shutdown
@@ -99,6 +104,7 @@ class Relay:
         self._event_backoff = event_backoff
         self._outage_backoff = outage_backoff
         self._leases: Leases = {}
+        self._unjudged: Leases = {}
         self._hold_at = self._measure_at = clock.monotonic()
         self._lease_end = clock.monotonic()
         self._retry_at = math.inf
@@ -116,7 +122,7 @@ class Relay:
         Raises:
             Unavailable: the database cannot be asked.
         """
-        self._leases = await self._store.take_over()
+        self._leases = self._unjudged = await self._store.take_over()
         await self._hold()
         await self._measure()
 
@@ -170,14 +176,23 @@ class Relay:
             # Claimed under leases that may lapse before Kafka answers: renew first, claim again.
             self._hold_at = self._clock.monotonic()
             return len(claimed)
+        await self._settle(claimed, await self._deliver(claimed))
+        return len(claimed)
+
+    async def _deliver(self, claimed: Sequence[PendingEvent]) -> list[Delivery]:
+        refusals = {event.envelope.event_id: self._contract.refusal(event.envelope) for event in claimed}
+        sound = [event.envelope for event in claimed if refusals[event.envelope.event_id] is None]
         try:
-            deliveries = await self._publisher.publish([event.envelope for event in claimed])
+            published = await self._publisher.publish(sound) if sound else []
         except Unavailable:
-            self._metrics.failures.inc(len(claimed))
+            self._metrics.failures.inc(len(sound))
             raise
         self._notifier.watchdog()
-        await self._settle(claimed, deliveries)
-        return len(claimed)
+        outcomes = iter(published)
+        return [
+            next(outcomes) if refusal is None else Rejected(refusal, self._contract.version)
+            for refusal in refusals.values()
+        ]
 
     async def _settle(self, claimed: Sequence[PendingEvent], deliveries: Sequence[Delivery]) -> None:
         settlements = []
@@ -210,14 +225,21 @@ class Relay:
     async def _hold(self) -> None:
         started = self._clock.monotonic()
         held = await self._store.hold(self._leases, self._pace.lease_duration)
+        new = {shard: fence for shard, fence in held.items() if self._leases.get(shard) != fence}
         if set(held) != set(self._leases):
             _log.info("shards_held", shards=sorted(held), lost=sorted(set(self._leases) - set(held)))
         self._leases = held
+        self._unjudged = {**self._unjudged, **new}
         self._metrics.shards.set(len(held))
         seconds = self._pace.lease_duration.total_seconds()
         self._lease_end = started + seconds
         # A relay without all shards looks for free ones as often as it polls.
         self._hold_at = started + min(seconds / 3, seconds if len(held) == SHARDS else self._pace.poll_interval)
+        if self._unjudged:
+            # A shard's former owner may have been of another release, and have refused what this one knows.
+            if judged := await self._store.judge_anew(self._unjudged, self._contract.version):
+                _log.info("refused_events_judged_anew", events=judged)
+            self._unjudged = {}
 
     async def _measure(self) -> None:
         backlog = await self._store.backlog()

@@ -14,6 +14,7 @@ from app.adapters.postgres.outbox import OutboxListener, PostgresRelayStore
 from app.adapters.postgres.pool import connection_parameters, make_pool
 from app.adapters.postgres.runtime_settings import followed
 from app.entrypoints.relay.loop import Pace, Relay
+from app.messaging.payload_contract import SchemaContract
 from app.messaging.retry import Backoff
 from app.runtime.clock import SystemClock
 from app.runtime.logging import set_level
@@ -63,6 +64,7 @@ async def started_relay(
         await store.check_schema()
         relay = Relay(
             store=store,
+            contract=SchemaContract(),
             publisher=KafkaEventPublisher(connection, clock, pace.send_patience),
             wake=wake,
             shutdown=shutdown,

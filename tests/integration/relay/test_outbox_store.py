@@ -13,7 +13,7 @@ import pytest
 from app.adapters.postgres.outbox import OutboxListener, PostgresRelayStore
 from app.adapters.postgres.pool import Connection, connection_parameters
 from app.messaging.envelope import SHARDS
-from app.messaging.outbox import Published, Rejected, Settlement, Undelivered
+from app.messaging.outbox import Leases, Published, Rejected, Settlement, Undelivered
 from tests.integration.conftest import OpenPool
 from tests.support.events import append, commit_events, order_event
 from tests.support.services import Services
@@ -28,31 +28,10 @@ async def claimed(store: PostgresRelayStore, limit: int = 100) -> list[tuple[UUI
     return [(event.envelope.aggregate_id, event.envelope.aggregate_seq) for event in await store.claim(ALL, limit)]
 
 
-async def test_a_relay_that_remembers_the_last_id_loses_a_late_commit_and_ours_does_not(
-    open_pool: OpenPool, admin_connection: Connection, tenant: str
-) -> None:
-    api, store = await open_pool("api"), PostgresRelayStore(await open_pool("relay"), "relay-1")
-    slow, fast = order_event(tenant, uuid.uuid4(), 1), order_event(tenant, uuid.uuid4(), 1)
-
-    async def seen_by_last_time(last: object) -> list[UUID]:
-        """What a relay with a cursor would read: everything younger than the last event it saw."""
-        cursor = await admin_connection.execute(
-            "SELECT event_id FROM cpq.outbox_event WHERE tenant_id = %s AND occurred_at > %s ORDER BY occurred_at",
-            (tenant, last),
-        )
-        return [row["event_id"] async for row in cursor]
-
-    async with api.connection() as connection, connection.transaction():
-        await append(connection, tenant, [slow])  # first in every sequence and clock …
-        await commit_events(api, tenant, [fast])
-        assert await seen_by_last_time("-infinity") == [fast.event_id]
-        assert await claimed(store) == [(fast.aggregate_id, 1)]
-        # … and committed last.
-    leases = await store.hold({}, LEASE)
-    await store.settle(leases, [Settlement(fast.event_id, fast.shard, Published(0, 0))])
-
-    assert await seen_by_last_time(fast.occurred_at) == []
-    assert await claimed(store) == [(slow.aggregate_id, 1)]
+async def lapse(connection: Connection) -> None:
+    """Let so much time pass that every relay of before has been silent for too long."""
+    await connection.execute("UPDATE cpq.relay_shard_lease SET expires_at = now()")
+    await connection.execute("UPDATE cpq.relay_member SET expires_at = now()")
 
 
 async def test_a_later_event_waits_for_its_predecessor_whatever_holds_that_back(
@@ -100,7 +79,7 @@ async def test_outcomes_of_a_shard_that_has_another_owner_are_not_written(
     old = await zombie.hold({}, LEASE)
     assert await successor.hold({}, LEASE) == {}
 
-    await owner_connection.execute("UPDATE cpq.relay_shard_lease SET expires_at = now()")
+    await lapse(owner_connection)
     new = await successor.hold({}, LEASE)
     settled = await zombie.settle(old, [Settlement(event.event_id, event.shard, Published(0, 0))])
 
@@ -135,6 +114,76 @@ async def test_two_relays_that_ask_at_once_share_without_overlap(open_pool: Open
     held = await asyncio.gather(*(store.hold({}, LEASE) for store in stores))
 
     assert sorted(shard for leases in held for shard in leases) == ALL
+
+
+async def rounds(stores: dict[str, PostgresRelayStore], held: dict[str, Leases], count: int = 3) -> None:
+    """Let each relay renew so many times; no shard may have two owners or, after the last round, none."""
+    for _ in range(count):
+        for name, store in stores.items():
+            held[name] = await store.hold(held.get(name, {}), LEASE)
+            shards = [shard for leases in held.values() for shard in leases]
+            assert len(shards) == len(set(shards))
+    assert sorted(shard for name in stores for shard in held[name]) == ALL
+
+
+async def test_relays_come_to_equal_shares_when_others_join_leave_and_die(
+    open_pool: OpenPool, owner_connection: Connection
+) -> None:
+    pool = await open_pool("relay")
+    stores = {name: PostgresRelayStore(pool, name) for name in ("relay-1", "relay-2", "relay-3")}
+    held: dict[str, Leases] = {}
+
+    await rounds({"relay-1": stores["relay-1"]}, held)
+    kept = held["relay-1"]
+    await rounds(stores, held)
+    assert [len(held[name]) for name in stores] == [6, 5, 5]
+    assert held["relay-1"].items() <= kept.items()  # what it kept it never let go of
+
+    await stores["relay-2"].release(held.pop("relay-2"))
+    left = {name: stores[name] for name in ("relay-1", "relay-3")}
+    await rounds(left, held)
+    assert [len(held[name]) for name in left] == [8, 8]
+
+    await owner_connection.execute("UPDATE cpq.relay_shard_lease SET expires_at = now() WHERE owner = 'relay-1'")
+    await owner_connection.execute("UPDATE cpq.relay_member SET expires_at = now() WHERE owner = 'relay-1'")
+    del held["relay-1"]
+    await rounds({"relay-3": stores["relay-3"]}, held)
+    assert len(held["relay-3"]) == SHARDS
+
+
+async def test_more_relays_than_shards_leave_some_in_reserve(open_pool: OpenPool) -> None:
+    pool, held = await open_pool("relay"), dict[str, Leases]()
+    stores = {f"relay-{number:02}": PostgresRelayStore(pool, f"relay-{number:02}") for number in range(SHARDS + 2)}
+
+    await rounds(stores, held)
+
+    assert sorted(len(leases) for leases in held.values()) == [0, 0] + [1] * SHARDS
+
+
+async def test_a_relay_that_was_gone_for_a_day_is_forgotten(open_pool: OpenPool, owner_connection: Connection) -> None:
+    store = PostgresRelayStore(await open_pool("relay"), "relay-1")
+    await owner_connection.execute(
+        "INSERT INTO cpq.relay_member VALUES ('relay-0', now() - interval '25 hours'), ('relay-2', now())"
+    )
+
+    assert len(await store.hold({}, LEASE)) == SHARDS
+
+    cursor = await owner_connection.execute("SELECT owner FROM cpq.relay_member ORDER BY owner")
+    assert [row["owner"] async for row in cursor] == ["relay-1", "relay-2"]
+
+
+async def test_what_another_contract_refused_is_judged_anew_and_nothing_else(open_pool: OpenPool, tenant: str) -> None:
+    api, store = await open_pool("api"), PostgresRelayStore(await open_pool("relay"), "relay-1")
+    events = [order_event(tenant, uuid.uuid4(), 1) for _ in range(3)]
+    await commit_events(api, tenant, events)
+    leases = await store.hold({}, LEASE)
+    refusals = [Rejected("not as agreed", "old"), Rejected("not as agreed", "new"), Rejected("too large")]
+    await store.settle(leases, [Settlement(e.event_id, e.shard, r) for e, r in zip(events, refusals, strict=True)])
+
+    assert await store.judge_anew(leases, "new") == 1
+
+    assert await claimed(store) == [(events[0].aggregate_id, 1)]
+    assert (await store.backlog()).parked_aggregates == 2
 
 
 async def test_one_notification_per_transaction_and_none_without_commit(

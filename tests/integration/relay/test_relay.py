@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from app.messaging.retry import Unavailable
 from app.runtime.clock import SystemClock
 from tests.integration.conftest import OpenPool
 from tests.support.event_fixtures import StartUnit
-from tests.support.events import TOPIC, commit_events, order_event
+from tests.support.events import TOPIC, commit_events, insert_silently, order_event
 from tests.support.kafka import Kafka
 from tests.support.waiting import eventually
 
@@ -139,77 +140,76 @@ async def test_a_kill_between_acknowledgement_and_mark_repeats_the_event_unchang
     assert (first.value, first.headers) == (second.value, second.headers)
 
 
-async def test_two_relays_and_a_frozen_one_keep_the_order_of_each_aggregate(
-    open_pool: OpenPool,
-    kafka: Kafka,
-    start_unit: StartUnit,
-    owner_connection: Connection,
-    tenant: str,
+async def test_an_event_without_notification_is_found_by_polling(
+    start_unit: StartUnit, owner_connection: Connection, tenant: str
 ) -> None:
-    api = await open_pool("api")
-    orders = [uuid.uuid4() for _ in range(40)]
-    # Half of the shards each; the lease is short so that the test sees them change hands.
-    await owner_connection.execute(
-        "UPDATE cpq.relay_shard_lease SET owner = 'relay-2', expires_at = now() + interval '20 s' WHERE shard >= 8"
-    )
-    first = await asyncio.to_thread(start_unit("relay", "relay-1", RELAY_LEASE_DURATION="PT10S").wait_ready)
-    second = await asyncio.to_thread(start_unit("relay", "relay-2", RELAY_LEASE_DURATION="PT10S").wait_ready)
-    for order in orders:
-        await commit_events(api, tenant, [order_event(tenant, order, 1)])
+    relay = start_unit("relay", "relay-1").wait_ready()
+
+    await insert_silently(owner_connection, order_event(tenant, uuid.uuid4(), 1))
+
     await all_published(owner_connection, tenant)
-    assert first.metric("cpq_relay_published_total") > 0
-    assert second.metric("cpq_relay_published_total") > 0
+    assert relay.metric("cpq_relay_published_total") == 1
 
-    async def stream() -> None:
-        for seq in (2, 3):
-            for order in orders:
-                await commit_events(api, tenant, [order_event(tenant, order, seq)])
-                await asyncio.sleep(0.005)
 
-    streaming = asyncio.create_task(stream())
-    await asyncio.sleep(0.1)
-    second.freeze()
-    await streaming
-    await all_published(owner_connection, tenant)  # by the first, once the leases of the second have lapsed
-    second.thaw()
-    await commit_events(api, tenant, [order_event(tenant, uuid.uuid4(), 1)])
-    await all_published(owner_connection, tenant)
+async def test_a_listener_whose_session_was_ended_listens_again(
+    open_pool: OpenPool, start_unit: StartUnit, owner_connection: Connection, tenant: str
+) -> None:
+    start_unit("relay", "relay-1", RELAY_POLL_INTERVAL="PT1H", RELAY_LEASE_DURATION="PT1H").wait_ready()
+    listening = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%%LISTEN outbox%%' AND pid <> pg_backend_pid()"
+    async with (await open_pool("relay")).connection() as same_role:
 
-    async def stands_by() -> bool:
-        return second.metric("cpq_relay_shards") == 0
+        async def listens(*, besides: int) -> int | None:
+            row = await (await same_role.execute(f"{listening} AND pid <> %s", (besides,))).fetchone()
+            return None if row is None else int(row["pid"])
 
-    await eventually(stands_by, "the thawed relay has noticed that its shards are gone")
-    by_order = sequences(await of_tenant(kafka, tenant))
-    assert {order: by_order[order] for order in orders} == {order: [1, 2, 3] for order in orders}
-    assert second.is_running
+        async def first_listens() -> bool:
+            return await listens(besides=0) is not None
+
+        await eventually(first_listens, "the relay listens")
+        pid = await listens(besides=0)
+        assert pid is not None
+        await same_role.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+        async def listens_again() -> bool:
+            return await listens(besides=pid) is not None
+
+        await eventually(listens_again, "the relay listens on another session")
+
+    await commit_events(await open_pool("api"), tenant, [order_event(tenant, uuid.uuid4(), 1)])
+    await all_published(owner_connection, tenant)  # by notification: the next poll is an hour away
 
 
 async def test_a_poison_event_parks_its_own_aggregate_and_no_other(
     open_pool: OpenPool, start_unit: StartUnit, admin_connection: Connection, tenant: str
 ) -> None:
-    api, poisoned, sound = await open_pool("api"), uuid.uuid4(), uuid.uuid4()
+    api, oversize, malformed, sound = await open_pool("api"), uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     relay = start_unit("relay", "relay-1").wait_ready()
-    await commit_events(api, tenant, [order_event(tenant, poisoned, 1, padding=2_000_000)])
-    await commit_events(api, tenant, [order_event(tenant, poisoned, 2)])
+    await commit_events(api, tenant, [order_event(tenant, oversize, 1, padding=2_000_000)])
+    await commit_events(api, tenant, [replace(order_event(tenant, malformed, 1), payload='{"state": "secret"}')])
+    for poisoned in (oversize, malformed):
+        await commit_events(api, tenant, [order_event(tenant, poisoned, 2)])
     await commit_events(api, tenant, [order_event(tenant, sound, seq) for seq in (1, 2, 3)])
 
     async def only_the_poisoned_wait() -> bool:
-        return await unpublished(admin_connection, tenant) == 2
+        return await unpublished(admin_connection, tenant) == 4
 
     await eventually(only_the_poisoned_wait, "the sound aggregate is published")
 
-    cursor = await admin_connection.execute(
-        "SELECT state, last_error FROM cpq.outbox_event WHERE aggregate_id = %s ORDER BY aggregate_seq", (poisoned,)
-    )
-    parked, waiting = await cursor.fetchall()
-    assert (parked["state"], waiting["state"]) == ("parked", "pending")
-    assert "MessageSizeTooLarge" in parked["last_error"]
-    assert relay.metric("cpq_relay_parked_total") == 1
+    for poisoned, reason in ((oversize, "MessageSizeTooLarge"), (malformed, "does not fit its schema")):
+        cursor = await admin_connection.execute(
+            "SELECT state, last_error FROM cpq.outbox_event WHERE aggregate_id = %s ORDER BY aggregate_seq", (poisoned,)
+        )
+        parked, waiting = await cursor.fetchall()
+        assert (parked["state"], waiting["state"]) == ("parked", "pending")
+        assert reason in parked["last_error"]
+        assert "secret" not in parked["last_error"]
+    assert relay.metric("cpq_relay_parked_total") == 2
 
     async def shown() -> bool:
-        return "1 aggregates wait behind a parked event" in relay.status
+        return "2 aggregates wait behind a parked event" in relay.status
 
     await eventually(shown, "STATUS tells of it")
+    assert relay.metric("cpq_outbox_parked_aggregates") == 2
 
 
 async def test_a_missing_topic_delays_its_own_events_only(

@@ -69,13 +69,15 @@ class FakeStore:
     fences: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(SHARDS), 1))
     down: list[str] = field(default_factory=list)
     claimed: list[list[int]] = field(default_factory=list)
+    judged_anew: list[tuple[list[int], str]] = field(default_factory=list)
+    taken_over: dict[int, int] = field(default_factory=dict)
 
     def _maybe_down(self) -> None:
         if self.down:
             raise Unavailable("postgresql", self.down.pop(0))
 
     async def take_over(self) -> Leases:
-        return {}
+        return self.taken_over
 
     async def hold(self, leases: Leases, duration: timedelta) -> Leases:
         self._maybe_down()
@@ -83,6 +85,10 @@ class FakeStore:
 
     async def release(self, leases: Leases) -> None:
         self.released = leases
+
+    async def judge_anew(self, leases: Leases, contract: str) -> int:
+        self.judged_anew.append((sorted(leases), contract))
+        return 1
 
     async def claim(self, shards: Sequence[int], limit: int) -> list[PendingEvent]:
         self._maybe_down()
@@ -102,6 +108,17 @@ class FakeStore:
 
     async def backlog(self) -> Backlog:
         return Backlog(len(self.events), 0.0, 0)
+
+
+@dataclass
+class FakeContract:
+    """Refuses the events of some aggregates."""
+
+    refused: set[int] = field(default_factory=set)
+    version: str = "contract-1"
+
+    def refusal(self, envelope: Envelope) -> str | None:
+        return "not as agreed" if envelope.aggregate_id.int in self.refused else None
 
 
 @dataclass
@@ -146,6 +163,7 @@ class RecordingNotifier:
 class Bench:
     relay: Relay
     store: FakeStore
+    contract: FakeContract
     publisher: FakePublisher
     notifier: RecordingNotifier
     registry: CollectorRegistry
@@ -165,8 +183,10 @@ def bench(*events: PendingEvent, publisher: FakePublisher | None = None, feeds: 
     shutdown, registry, clock = Shutdown(), CollectorRegistry(), HandClock()
     store, publisher = FakeStore(list(events)), publisher or FakePublisher()
     notifier = RecordingNotifier(shutdown, feeds)
+    contract = FakeContract()
     relay = Relay(
         store=store,
+        contract=contract,
         publisher=publisher,
         wake=asyncio.Event(),
         shutdown=shutdown,
@@ -177,7 +197,7 @@ def bench(*events: PendingEvent, publisher: FakePublisher | None = None, feeds: 
         event_backoff=Backoff(1, 300, chance=lambda: 1.0),
         outage_backoff=Backoff(0.01, 0.01),
     )
-    return Bench(relay, store, publisher, notifier, registry, clock)
+    return Bench(relay, store, contract, publisher, notifier, registry, clock)
 
 
 async def test_claimed_events_are_published_and_then_marked() -> None:
@@ -304,3 +324,55 @@ async def test_a_stop_during_a_pass_is_obeyed_after_it() -> None:
 
     assert [item.delivery for item in it.store.settled] == [Published(0, 7)]
     assert it.store.released is not None
+
+
+async def test_an_event_against_its_contract_is_parked_unsent_and_the_others_go_on() -> None:
+    it = bench(event(1), event(2), event(3))
+    it.contract.refused = {1, 3}
+
+    await it.run()
+
+    assert it.publisher.sent == [event(2).envelope.event_id]
+    assert [item.delivery for item in it.store.settled] == [
+        Rejected("not as agreed", "contract-1"),
+        Published(0, 1),
+        Rejected("not as agreed", "contract-1"),
+    ]
+
+
+async def test_what_was_refused_is_judged_anew_once_when_a_shard_is_taken() -> None:
+    it = bench(feeds=60)
+
+    await it.run()
+
+    assert it.store.judged_anew == [(list(range(SHARDS)), "contract-1")]
+
+
+async def test_a_restarted_instance_judges_anew_what_its_predecessor_refused() -> None:
+    it = bench()
+    it.store.taken_over = dict.fromkeys(range(SHARDS), 1)
+
+    await it.run()
+
+    assert it.store.judged_anew == [(list(range(SHARDS)), "contract-1")]
+
+
+async def test_a_judgement_that_the_database_did_not_take_is_made_later() -> None:
+    it = bench(feeds=60)
+    judge = it.store.judge_anew
+    outages = ["refused"]
+
+    async def judge_anew(leases: Leases, contract: str) -> int:
+        if outages:
+            raise Unavailable("postgresql", outages.pop())
+        return await judge(leases, contract)
+
+    it.store.judge_anew = judge_anew  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await it.relay.start()
+
+    it.clock.seconds += 100
+    async with asyncio.timeout(5):
+        await it.relay.run()
+
+    assert it.store.judged_anew == [(list(range(SHARDS)), "contract-1")]

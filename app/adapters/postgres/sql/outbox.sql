@@ -26,6 +26,29 @@ SET fence = fence + 1
 WHERE owner = %(owner)s
 RETURNING shard, fence;
 
+-- name: enlist
+-- This relay lives. Those that have not for a day are gone for good; until then nobody counts them either.
+WITH gone AS (
+    DELETE FROM cpq.relay_member WHERE owner <> %(owner)s AND expires_at < now() - INTERVAL '1 day'
+)
+INSERT INTO cpq.relay_member (owner, expires_at) VALUES (%(owner)s, now() + %(duration)s)
+ON CONFLICT (owner) DO UPDATE SET expires_at = excluded.expires_at;
+
+-- name: resign
+-- The others may share what this relay had.
+DELETE FROM cpq.relay_member WHERE owner = %(owner)s;
+
+-- name: share
+-- By its place among those that live, so that all shares together are all shards: 6, 5 and 5 of 16 for three.
+SELECT (all_shards.count / living.relays + (living.place <= mod(all_shards.count, living.relays))::integer)::integer AS shards
+FROM (
+    SELECT owner, row_number() OVER (ORDER BY owner) AS place, count(*) OVER () AS relays
+    FROM cpq.relay_member
+    WHERE expires_at > now()
+) AS living
+CROSS JOIN (SELECT count(*) FROM cpq.relay_shard_lease) AS all_shards
+WHERE living.owner = %(owner)s;
+
 -- name: renew
 -- A lapsed lease nobody took is still ours: its fence has not moved.
 UPDATE cpq.relay_shard_lease AS lease
@@ -43,6 +66,7 @@ FROM (
     FROM cpq.relay_shard_lease
     WHERE (owner IS NULL OR expires_at <= now()) AND shard <> ALL(%(shards)s::smallint [])
     ORDER BY shard
+    LIMIT %(wanted)s
     FOR UPDATE SKIP LOCKED
 ) AS free
 WHERE lease.shard = free.shard
@@ -116,9 +140,21 @@ WHERE event.event_id = outcome.event_id AND event.state = 'pending';
 -- name: park
 -- Never as it is: an operator's repair decides; only this event's aggregate waits.
 UPDATE cpq.outbox_event AS event
-SET state = 'parked', attempts = event.attempts + 1, last_error = outcome.reason
-FROM unnest(%(event_ids)s::uuid [], %(reasons)s::text []) AS outcome (event_id, reason)
+SET
+    state = 'parked', attempts = event.attempts + 1, last_error = outcome.reason,
+    refused_contract = outcome.refused_contract
+FROM unnest(%(event_ids)s::uuid [], %(reasons)s::text [], %(contracts)s::text [])
+    AS outcome (event_id, reason, refused_contract)
 WHERE event.event_id = outcome.event_id AND event.state = 'pending';
+
+-- name: judge_anew
+-- While a release goes out, a relay of the old one may have refused what the new one's writers rightly say.
+UPDATE cpq.outbox_event
+SET state = 'pending', next_attempt_at = now(), refused_contract = NULL
+WHERE
+    shard = ANY(%(shards)s::smallint [])
+    AND state <> 'published' AND state = 'parked'
+    AND refused_contract <> %(contract)s;
 
 -- name: backlog
 -- Everything unpublished, parked events and those waiting behind them included.

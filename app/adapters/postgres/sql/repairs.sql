@@ -4,7 +4,7 @@ WITH before AS (
     SELECT event_id, state, attempts, last_error FROM cpq.outbox_event
     WHERE event_id = %(event_id)s AND state = 'parked' FOR UPDATE
 )
-UPDATE cpq.outbox_event AS e SET state = 'pending', attempts = 0, next_attempt_at = now(), last_error = NULL
+UPDATE cpq.outbox_event AS e SET state = 'pending', attempts = 0, next_attempt_at = now(), last_error = NULL, refused_contract = NULL
 FROM before
 WHERE e.event_id = before.event_id
 RETURNING e.tenant_id, before.state, before.attempts, before.last_error;

@@ -26,6 +26,7 @@ from artifact_build.source import Source, file_sha256
 from artifact_build.wheelhouse import PLATFORMS, PYTHON_VERSION, Wheelhouse
 
 MANIFEST = "manifest.json"
+CONTRACTS = ("app/contracts/topics/", "app/contracts/events/")
 KEPT_ARTIFACTS = 60
 
 
@@ -92,7 +93,7 @@ class Builder:
             wanted = (self._source.digest, list(self._units))
             return (manifest["inputs_sha256"], sorted(manifest["units"])) == wanted and all(
                 file_sha256(bundle / entry["file"]) == entry["sha256"]
-                for entry in (manifest["uv"], *manifest["units"].values())
+                for entry in (manifest["uv"], *manifest["units"].values(), *manifest["contracts"])
             )
         except (OSError, ValueError, KeyError, TypeError):
             return False
@@ -124,8 +125,19 @@ class Builder:
                     "python": PYTHON_VERSION,
                     "uv": {"file": "uv", **_identity(installer)},
                     "units": units,
+                    "contracts": self._contracts(root, folder),
                 },
             )
+
+    def _contracts(self, root: Path, folder: Path) -> list[dict[str, Any]]:
+        """Lay topics and event schemas open: a release is held to them before anything of it is installed."""
+        entries = []
+        for name in sorted(name for name in self._source.files if name.startswith(CONTRACTS)):
+            target = folder / name.removeprefix("app/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, target)
+            entries.append({"file": str(target.relative_to(folder)), **_identity(target)})
+        return entries
 
     def _artifact(self, declaration: Declaration, root: Path, graph: ImportGraph, folder: Path) -> dict[str, Any]:
         files = own_files(graph, declaration, self._source.files)
