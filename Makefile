@@ -8,7 +8,7 @@ PASSED = --env $(ENV) $(if $(EXTRA),-- $(EXTRA))
 STAGES := $(SETUP) tools --quiet && exec .venv/bin/python -m tests.stages
 
 .DEFAULT_GOAL := help
-.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine molecule lock bench-release
+.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine molecule lock bench-release bench-relay
 
 help: ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -78,3 +78,6 @@ lock: ## lock what pyproject.toml asks for: one file per artifact for the hosts'
 
 bench-release: ## times of a first release, a repeat and a start from empty caches
 	@$(SETUP) tools --quiet && .venv/bin/python -m tests.bench.release
+
+bench-relay: ## events per second through the relay beside a plain producer loop, on an environment that is up
+	@$(SETUP) tools --quiet && CPQ_TEST_INVENTORY_ENV=$(ENV) .venv/bin/python -m tests.bench.relay

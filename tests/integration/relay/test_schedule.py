@@ -24,7 +24,7 @@ from tests.integration.conftest import OpenPool
 from tests.support.events import append, order_event
 
 LEASE = timedelta(seconds=30)
-AGGREGATES, STEPS, AT_ONCE = 12, 140, 6
+AGGREGATES, STEPS, AT_ONCE = 7, 160, 5
 
 pytestmark = pytest.mark.usefixtures("own_outbox")
 
@@ -58,8 +58,8 @@ class ShardRelay:
 
     async def move(self) -> None:
         self._leases = dict(await self._store.hold(self._leases, LEASE))
-        claimed = await self._store.claim(range(SHARDS), 5)
-        outcomes = [Undelivered("no leader") if self._chance.random() < 0.2 else Published(0, None) for _ in claimed]
+        claimed = await self._store.claim(range(SHARDS), 10)
+        outcomes = [Undelivered("no leader") if self._chance.random() < 0.4 else Published(0, None) for _ in claimed]
         self.published += [
             event.envelope for event, how in zip(claimed, outcomes, strict=True) if isinstance(how, Published)
         ]
@@ -129,7 +129,7 @@ async def test_a_relay_with_a_cursor_loses_late_commits_and_ours_loses_none_and_
     ours = ShardRelay(await open_pool("relay"), owner_connection, chance)
 
     for _ in range(STEPS):
-        action = chance.choice([writers.begin, writers.begin, writers.commit, naive.move, ours.move])
+        action = chance.choice([writers.begin, writers.begin, writers.commit, writers.commit, naive.move, ours.move])
         await action()
     await writers.finish()
     await naive.move()
