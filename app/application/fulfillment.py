@@ -288,6 +288,19 @@ class Fulfillment:
         log.info("order completed", order_id=str(job.order_id), tenant=job.tenant_id)
         return StepDone()
 
+    async def refuse(self, job: StepJob, error_code: str, detail: str) -> StepFallout:
+        """Open a case for a delivery that cannot be read as a run; order and step stay as they are.
+
+        Raises:
+            StoreUnavailable, ConcurrentChange: nothing was changed; refuse again.
+        """
+        async with self._unit_of_work(job.tenant_id) as uow:
+            if await self._hold(uow, job) is None:
+                return StepFallout(error_code, detail)
+            result = await self._open_case(uow, job, error_code, detail)
+            await uow.commit()
+        return result
+
     async def _hold(self, uow: UnitOfWork, job: StepJob) -> _Held | None:
         """Read and hold the order's rows, the order's first; None when the tenant has no such order or step."""
         order = await uow.orders.get(job.order_id, for_update=True)

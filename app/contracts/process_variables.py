@@ -43,6 +43,13 @@ class VariablesV2(
     process_id: _ProcessId
 
 
+class _Subject(Struct, frozen=True, rename="camel"):
+    """What every version has, and a later one would keep."""
+
+    order_id: UUID
+    tenant_id: _Tenant
+
+
 Variables: TypeAlias = VariablesV1 | VariablesV2
 
 VERSIONS: Mapping[int, type[Variables]] = {1: VariablesV1, 2: VariablesV2}
@@ -68,6 +75,15 @@ def read(variables: Mapping[str, Any]) -> Variables:
     except msgspec.ValidationError as error:
         raise VariablesError(f"variables are not of schema version {version}: {error}") from error
     return found
+
+
+def subject(variables: Mapping[str, Any]) -> tuple[UUID, str] | None:
+    """Order and tenant of variables that `read` refuses, where at least these two are there as every version has them."""
+    try:
+        found = msgspec.convert(dict(variables), _Subject)
+    except msgspec.ValidationError:
+        return None
+    return found.order_id, found.tenant_id
 
 
 def write(version: int, **values: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 from app.adapters.zeebe.worker import ActivatedJob, CompleteJob, FailJob, ThrowError, Verdict
 from app.application.fulfillment import Fulfillment, StepDone, StepFallout, StepJob, StepRefused, StepResult, StepRetry
@@ -15,6 +17,9 @@ from app.messaging.retry import Backoff
 
 ORDER_REFUSED = "ORDER_REFUSED"
 """The error code of the boundary event in the BPMN."""
+
+NOT_UNDERSTOOD = "variables-not-understood"
+"""The fallout code of a job whose variables are of a version, or a shape, that this release does not serve."""
 
 _LONGEST_PAUSE = timedelta(seconds=20)
 
@@ -49,24 +54,27 @@ class JobHandler:
 
     async def __call__(self, job: ActivatedJob) -> Verdict:
         try:
-            variables = process_variables.read(job.variables)
-        except VariablesError as error:
-            return FailJob(0, str(error), outcome="fallout")
-        step_job = StepJob(
-            step=job.type,
-            order_id=OrderId(variables.order_id),
-            tenant_id=TenantId(variables.tenant_id),
-            order_hash=variables.order_hash,
-            process_instance_key=job.process_instance_key,
-            job_key=job.key,
-            retries=job.retries,
-            process_id=variables.process_id if isinstance(variables, VariablesV2) else None,
-        )
-        try:
-            return self._verdict(job, await self._step(self._fulfillment, step_job))
+            return self._verdict(job, await self._run(job))
         except (StoreUnavailable, ConcurrentChange) as error:
             # Our own trouble, not the step's: it costs the order time and no retry.
             return FailJob(job.retries, f"{type(error).__name__}: {error}", self._retry_backoff, outcome="handed_back")
+
+    async def _run(self, job: ActivatedJob) -> StepResult:
+        try:
+            variables = process_variables.read(job.variables)
+        except VariablesError as error:
+            return await self._refuse(job, str(error))
+        step_job = _step_job(job, variables.order_id, variables.tenant_id, order_hash=variables.order_hash)
+        if isinstance(variables, VariablesV2):
+            step_job = replace(step_job, process_id=variables.process_id)
+        return await self._step(self._fulfillment, step_job)
+
+    async def _refuse(self, job: ActivatedJob, detail: str) -> StepResult:
+        """No step for variables that this release does not understand: a person looks, with the order where there is one."""
+        subject = process_variables.subject(job.variables)
+        if subject is None:
+            return StepFallout(NOT_UNDERSTOOD, detail)
+        return await self._fulfillment.refuse(_step_job(job, *subject, order_hash=""), NOT_UNDERSTOOD, detail)
 
     def _verdict(self, job: ActivatedJob, result: StepResult) -> Verdict:
         match result:
@@ -85,3 +93,15 @@ class JobHandler:
                 return FailJob(0, f"{code}: {detail}", outcome="fallout")
             case StepRefused(detail=detail):
                 return ThrowError(ORDER_REFUSED, detail)
+
+
+def _step_job(job: ActivatedJob, order_id: UUID, tenant_id: str, *, order_hash: str) -> StepJob:
+    return StepJob(
+        step=job.type,
+        order_id=OrderId(order_id),
+        tenant_id=TenantId(tenant_id),
+        order_hash=order_hash,
+        process_instance_key=job.process_instance_key,
+        job_key=job.key,
+        retries=job.retries,
+    )

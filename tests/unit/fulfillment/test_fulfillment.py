@@ -230,6 +230,15 @@ async def test_a_job_of_another_process_version_is_refused_even_as_the_first(lab
     assert lab.rows.workflow.references[lab.order.order_id].process_instance_key is None
 
 
+async def test_a_delivery_that_cannot_be_read_opens_one_case_and_changes_nothing_else(lab: Lab) -> None:
+    for _ in range(2):
+        result = await lab.fulfillment.refuse(lab.job(RESERVE), "variables-not-understood", "version 9")
+
+    assert result == StepFallout("variables-not-understood", "version 9")
+    assert [case.error_code for case in lab.rows.fulfillment.cases] == ["variables-not-understood"]
+    assert (lab.order_state, lab.task(RESERVE).state) == (OrderState.ACKNOWLEDGED, TaskState.PENDING)
+
+
 async def test_the_first_job_proves_that_the_start_arrived(lab: Lab) -> None:
     await lab.run(RESERVE)
 

@@ -22,8 +22,21 @@ VARIABLES = {
 BACKOFF = timedelta(seconds=2)
 
 
-async def judge(step: Callable[[Fulfillment, StepJob], Awaitable[StepResult]], **variables: Any) -> Verdict:
-    handler = JobHandler(step, cast("Fulfillment", None), retry_backoff=BACKOFF, retries=5)
+class Refusals:
+    """Stands where fulfillment does, for deliveries that reach no step."""
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+
+    async def refuse(self, job: StepJob, error_code: str, detail: str) -> StepFallout:
+        self.orders.append(str(job.order_id))
+        return StepFallout(error_code, detail)
+
+
+async def judge(
+    step: Callable[[Fulfillment, StepJob], Awaitable[StepResult]], refusals: Refusals | None = None, **variables: Any
+) -> Verdict:
+    handler = JobHandler(step, cast("Fulfillment", refusals or Refusals()), retry_backoff=BACKOFF, retries=5)
     return await handler(ActivatedJob(7, "reserve-inventory", 8, 4, VARIABLES | variables))
 
 
@@ -107,20 +120,26 @@ async def test_our_own_trouble_hands_the_job_back(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    "variables",
+    ("variables", "is_named"),
     [
-        {"orderId": "1"},
-        {"tenantId": "A;DROP"},
-        {"orderHash": "x"},
-        {"schemaVersion": None},
-        {"schemaVersion": 2},
-        {"schemaVersion": 3},
-        {"processId": "order-fulfillment-v2"},
-        {"schemaVersion": 2, "processId": "v2"},
+        ({"orderId": "1"}, False),
+        ({"tenantId": "A;DROP"}, False),
+        ({"orderHash": "x"}, True),
+        ({"schemaVersion": None}, True),
+        ({"schemaVersion": 2}, True),
+        ({"schemaVersion": 3, "carrier": "post"}, True),
+        ({"processId": "order-fulfillment-v2"}, True),
+        ({"schemaVersion": 2, "processId": "v2"}, True),
     ],
 )
-async def test_variables_of_another_shape_or_version_reach_no_step(variables: dict[str, Any]) -> None:
-    verdict = await judge(raising(AssertionError("called")), **variables)
+async def test_variables_of_another_shape_or_version_reach_no_step_and_a_person_is_told(
+    variables: dict[str, Any], is_named: bool
+) -> None:
+    refusals = Refusals()
+
+    verdict = await judge(raising(AssertionError("called")), refusals, **variables)
 
     assert isinstance(verdict, FailJob)
-    assert verdict.retries == 0
+    assert (verdict.retries, verdict.outcome) == (0, "fallout")
+    assert verdict.error.startswith("variables-not-understood: variables")
+    assert refusals.orders == ([VARIABLES["orderId"]] if is_named else [])
