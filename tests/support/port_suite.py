@@ -170,6 +170,17 @@ class PortSuite:
         assert await harness.message_id(mine) == f"{mine}:order-fulfillment-v2"
         assert (await harness.choice(others))[:2] == ("order-fulfillment-v1", 1)
 
+    async def test_a_tenant_sees_its_own_routes_and_those_for_all_and_no_others(self, harness: Harness) -> None:
+        mine, theirs = routed(harness), routed(harness, tenant_id=harness.others.tenant_id)
+        await harness.add_route(mine)
+        await harness.add_route(theirs)
+
+        async with harness.open_unit_of_work(harness.mine.tenant_id) as uow:
+            seen = await uow.process_routes.current("order-fulfillment")
+
+        assert mine.route_id in {route.route_id for route in seen}
+        assert {route.tenant_id for route in seen} <= {None, harness.mine.tenant_id}
+
     async def test_a_route_behind_a_release_flag_counts_where_the_flag_is_on(self, harness: Harness) -> None:
         await harness.add_route(routed(harness, flag="order-fulfillment-v2"))
 

@@ -48,6 +48,25 @@ def test_a_job_type_that_no_worker_serves_stops_the_release_and_deploys_nothing(
     assert environment.sql("SELECT count(*), max(deployed_at) FROM cpq.process_deployment") == before
 
 
+def test_a_release_that_drops_a_job_type_orders_can_still_reach_is_refused_and_changes_nothing(
+    environment: Environment, checkout: Path
+) -> None:
+    """A bundle sound by itself: it serves every job type of its own processes, but not those that are routed to here."""
+    for path in (*(checkout / "bpmn").glob("*.bpmn"), *(checkout / "app/contracts").glob("*.yml")):
+        path.write_text(path.read_text().replace("provision-service", "levitate-service"))
+    default = environment.sql("SELECT route_id FROM cpq.process_route WHERE process_id = 'order-fulfillment-v1'")[0]
+    before = environment.sql("SELECT count(*), max(deployed_at) FROM cpq.process_deployment")
+
+    run = environment.release(root=checkout)
+
+    assert run.code != 0
+    reached = f"job type provision-service is still reached by order-fulfillment-v1 (route {default}"
+    assert reached in run.output
+    assert "and no worker of this release serves it" in run.output
+    assert no_host_was_touched(run), run.output
+    assert environment.sql("SELECT count(*), max(deployed_at) FROM cpq.process_deployment") == before
+
+
 def test_the_live_check_before_deployment_refuses_what_only_the_bundle_serves(environment: Environment) -> None:
     """With its workers gone, a process is refused even though the bundle has workers for it."""
     environment.sql("DELETE FROM cpq.process_deployment")
