@@ -52,6 +52,10 @@ class RepairStore(Protocol):
         """Make a pending or failed workflow reference due now; None where there is none of that order."""
         ...
 
+    async def retry_reaction(self, reaction_id: UUID) -> Repaired | None:
+        """Make a failed reaction pending again, from its first run; None where there is none of that id."""
+        ...
+
     async def audit(self, action: str, repaired: Repaired, reason: RepairReason) -> None:
         """Append the audit entry of a repair."""
         ...
@@ -83,6 +87,13 @@ RETRY_START = Repair(
     "order {target} has no workflow reference that waits or failed",
 )
 """The starter tries again now to start an order's process."""
+
+RETRY_REACTION = Repair(
+    "repair.reaction.retry",
+    lambda store, reaction_id: store.retry_reaction(reaction_id),
+    "no failed reaction {target}",
+)
+"""A worker carries out a failed reaction after all; its fallout case is resolved."""
 
 
 async def carry_out(repair: Repair, store: RepairStore, target: UUID, reason: RepairReason) -> Repaired:

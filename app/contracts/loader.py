@@ -188,11 +188,15 @@ class Topic(_Contract):
 
 
 class Reaction(_Contract):
-    """Which events of a group make it ask an external system for what."""
+    """Which events of a group make it ask an external system for what, and how often that is begun.
+
+    The pauses in between are the external system's own.
+    """
 
     kind: Name
     external_system: Name
     event_types: Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Za-z]*$")], ...], Field(min_length=1)]
+    max_runs: Annotated[int, Field(ge=1)]
 
 
 class ConsumerGroup(_Contract):
@@ -601,6 +605,10 @@ def _external_system_problems(contracts: Contracts) -> Iterable[str]:
 
 
 def _consumer_group_problems(contracts: Contracts) -> Iterable[str]:
+    for name, declared in contracts.consumer_groups.items():
+        if declared.reaction is not None and declared.reaction.external_system not in contracts.external_systems:
+            system = declared.reaction.external_system
+            yield f"consumer_groups.yml: groups.{name}.reaction: {system!r} is not in external_systems.yml"
     for group in sorted(set(contracts.consumer_groups) ^ _instances(contracts, "consumer")):
         yield f"consumer_groups.yml: groups.{group}: groups and the consumer's instances in units.yml differ in it"
     for topic in contracts.topics.values():

@@ -42,6 +42,7 @@ _GROUPS = {
     ("release",): "The steps of release.yml: checks and journal.",
     ("repair",): "Corrections; each needs a reason.",
     ("repair", "outbox"): "Events.",
+    ("repair", "reaction"): "What events asked to be done outside.",
     ("repair", "workflow"): "Process starts.",
     ("topics",): "Kafka topics and access to them.",
 }

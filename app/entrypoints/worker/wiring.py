@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from app.adapters.http.external_system import HttpExternalSystem, new_client
 from app.adapters.postgres.external_guard import PostgresExternalCallGuard
 from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
+from app.adapters.postgres.reaction_runs import PostgresReactionQueue, reaction_unit_factory
 from app.adapters.postgres.runtime_settings import followed
 from app.adapters.postgres.schema import ensure_schema
 from app.adapters.postgres.start_queue import PostgresStartQueue, WorkflowRequests
@@ -30,14 +31,17 @@ from app.application.fulfillment import Fulfillment
 from app.application.guarded_system import GuardedExternalSystem
 from app.application.ports import ExternalSystem, StoreUnavailable, WorkerRegistration
 from app.application.publication import Publication
+from app.application.reaction_runs import ReactionPolicy, ReactionRunner
 from app.application.workflow_start import WorkflowStarter
 from app.contracts.loader import Contracts, ExternalSystemPolicy
 from app.entrypoints.worker.job_handler import VARIABLE_NAMES, JobHandler
 from app.entrypoints.worker.job_loop import JobLoop
 from app.entrypoints.worker.presence import Presence
+from app.entrypoints.worker.reaction_loop import ReactionLoop
 from app.entrypoints.worker.registry import JOBS
 from app.entrypoints.worker.start_loop import StartLoop
 from app.entrypoints.worker.type_settings import type_settings
+from app.messaging.retry import Backoff
 from app.runtime.clock import Clock, SystemClock
 from app.runtime.ids import UuidV7Ids
 from app.runtime.logging import set_level
@@ -50,6 +54,10 @@ from app.settings.worker import WorkerSettings
 
 DRAIN_TIMEOUT = timedelta(seconds=25)
 """For jobs that run when a stop is requested; hand-backs and the way out fit beside it into the unit's TimeoutStopSec."""
+
+
+REACTIONS = "reactions"
+"""The group that carries out what events asked to be done outside."""
 
 
 class Loop(Protocol):
@@ -105,7 +113,12 @@ async def started_worker(
                 await ensure_schema(connection)
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise StoreUnavailable(f"database: {error}") from error
-        loop = _job_loop(common, OrderMetrics(registry)) if own else _start_loop(common, parameters)
+        if own:
+            loop: AbstractAsyncContextManager[Loop] = _job_loop(common, OrderMetrics(registry))
+        elif settings.worker_group == REACTIONS:
+            loop = _reaction_loop(common)
+        else:
+            loop = _start_loop(common, parameters)
         async with loop as running, Presence(PostgresWorkerRegistrations(pool), registration):
             yield running
 
@@ -183,6 +196,39 @@ def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str
         )
         for name, policy in common.contracts.external_systems.items()
     }
+
+
+@asynccontextmanager
+async def _reaction_loop(common: _Common) -> AsyncIterator[ReactionLoop]:
+    """The loop of the group that carries out reactions."""
+    settings = common.settings
+    policies = {}
+    for group, declared in common.contracts.consumer_groups.items():
+        if declared.reaction is not None:
+            retry = common.contracts.external_systems[declared.reaction.external_system].retry
+            policies[group] = ReactionPolicy(
+                min(declared.reaction.max_runs, settings.worker_max_runs),
+                Backoff(retry.shortest_pause.total_seconds(), retry.longest_pause.total_seconds()),
+            )
+    async with new_client() as client:
+        runner = ReactionRunner(
+            queue=PostgresReactionQueue(common.pool),
+            unit_of_work=reaction_unit_factory(common.pool),
+            systems=_external_systems(common, client),
+            policies=policies,
+            environment=settings.app_env,
+            clock=common.clock,
+            ids=UuidV7Ids(),
+            calls=common.metrics,
+            concurrency=settings.db_pool_max,
+        )
+        yield ReactionLoop(
+            runner,
+            poll_interval=settings.worker_poll_interval,
+            shutdown=common.shutdown,
+            notifier=common.notifier,
+            clock=common.clock,
+        )
 
 
 @asynccontextmanager

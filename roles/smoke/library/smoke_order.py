@@ -193,7 +193,7 @@ class Smoke:
         return f"instance {key} of {value['bpmnProcessId']} version {value['version']}"
 
     def execute_worker(self) -> str:
-        """The engine saw the jobs completed, and each external system did its effect once."""
+        """The engine saw the jobs completed, and the external systems did each step once."""
 
         def completed() -> list[str]:
             jobs = [
@@ -331,14 +331,15 @@ class Smoke:
             time.sleep(PAUSE_SECONDS)
 
     def effects(self) -> list[str]:
-        """What the external systems did for the order, by their own ledger: each of them once."""
+        """What the external systems did for the order, by their own ledger: each step once."""
         if not self.options["ledger_url"]:
             return []
         response = self.http.get(self.options["ledger_url"], params={"orderId": self.found["order"]["id"]})
-        systems = sorted(effect["system"] for effect in response.json()["effects"])
-        if not systems or len(set(systems)) != len(systems):
-            raise StepFailedError(f"effects in the ledger: {systems or 'none'}")
-        return systems
+        # environment:tenant:order:step:epoch
+        steps = sorted(effect["idempotencyKey"].split(":")[3] for effect in response.json()["effects"])
+        if not steps or len(set(steps)) != len(steps):
+            raise StepFailedError(f"effects in the ledger: {steps or 'none'}")
+        return steps
 
     def consumer(self) -> Any:
         """A Kafka consumer of our own, without a group, made once."""

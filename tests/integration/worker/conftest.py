@@ -24,11 +24,14 @@ from app.contracts.loader import load_external_systems, load_job_types, load_pro
 from app.domain.values import OrderId
 from app.runtime.release import installed_release
 from tests.integration.conftest import OpenPool
+from tests.support.event_fixtures import owner_connection
 from tests.support.orders import place_order, publish_catalog
 from tests.support.services import Services
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.unit_process import UnitProcess, free_port
 from tests.support.waiting import eventually
+
+__all__ = ["owner_connection"]
 
 BPMN = Path(__file__).resolve().parents[3] / "bpmn"
 SYSTEMS = load_external_systems()

@@ -9,6 +9,7 @@ import pytest
 
 from app.application.repair import (
     REQUEUE_EVENT,
+    RETRY_REACTION,
     RETRY_START,
     Repair,
     Repaired,
@@ -26,6 +27,7 @@ class Store:
 
     parked: set[UUID] = field(default_factory=set)
     waiting: set[UUID] = field(default_factory=set)
+    failed: set[UUID] = field(default_factory=set)
     audited: list[tuple[str, str]] = field(default_factory=list)
 
     async def requeue_event(self, event_id: UUID) -> Repaired | None:
@@ -34,17 +36,25 @@ class Store:
     async def retry_start(self, order_id: UUID) -> Repaired | None:
         return Repaired("acme", "workflow_reference", str(order_id), {}, {}) if order_id in self.waiting else None
 
+    async def retry_reaction(self, reaction_id: UUID) -> Repaired | None:
+        return Repaired("acme", "reaction", str(reaction_id), {}, {}) if reaction_id in self.failed else None
+
     async def audit(self, action: str, repaired: Repaired, reason: RepairReason) -> None:
         assert reason is REASON
         self.audited.append((action, repaired.target_id))
 
 
 @pytest.mark.parametrize(
-    ("repair", "action"), [(REQUEUE_EVENT, "repair.outbox.requeue"), (RETRY_START, "repair.workflow.retry")]
+    ("repair", "action"),
+    [
+        (REQUEUE_EVENT, "repair.outbox.requeue"),
+        (RETRY_START, "repair.workflow.retry"),
+        (RETRY_REACTION, "repair.reaction.retry"),
+    ],
 )
 async def test_a_repair_is_audited_under_its_name(repair: Repair, action: str) -> None:
     target = uuid4()
-    store = Store(parked={target}, waiting={target})
+    store = Store(parked={target}, waiting={target}, failed={target})
 
     repaired = await carry_out(repair, store, target, REASON)
 
@@ -52,7 +62,7 @@ async def test_a_repair_is_audited_under_its_name(repair: Repair, action: str) -
     assert store.audited == [(action, str(target))]
 
 
-@pytest.mark.parametrize("repair", [REQUEUE_EVENT, RETRY_START])
+@pytest.mark.parametrize("repair", [REQUEUE_EVENT, RETRY_START, RETRY_REACTION])
 async def test_what_cannot_be_repaired_is_named_and_not_audited(repair: Repair) -> None:
     target, store = uuid4(), Store()
 

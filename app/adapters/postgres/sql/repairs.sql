@@ -20,6 +20,21 @@ FROM before
 WHERE r.order_id = before.order_id
 RETURNING r.tenant_id, before.state, before.start_attempts, before.last_error;
 
+-- name: retry_reaction
+-- A failed reaction is due now; the case that told a person of it is resolved with it.
+WITH before AS (
+    SELECT reaction_id, order_id, step, state, runs, last_error FROM cpq.reaction
+    WHERE reaction_id = %(reaction_id)s AND state = 'failed' FOR UPDATE
+), resolved AS (
+    UPDATE cpq.fallout_case AS f SET state = 'resolved', resolved_at = now()
+    FROM before
+    WHERE f.order_id = before.order_id AND f.step = before.step AND f.state = 'open'
+)
+UPDATE cpq.reaction AS r SET state = 'pending', runs = 0, next_attempt_at = now(), finished_at = NULL
+FROM before
+WHERE r.reaction_id = before.reaction_id
+RETURNING r.tenant_id, before.state, before.runs, before.last_error;
+
 -- name: audit
 -- Beside the operator's admin_run, the tenant's own history shows the repair.
 INSERT INTO cpq.audit_entry (
