@@ -60,8 +60,8 @@ class CatalogCache(Protocol):
 
     async def put_offerings(
         self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
-    ) -> None:
-        """Remember offerings of a published version."""
+    ) -> int:
+        """Remember offerings of a published version; answer how many were, which may be none."""
         ...
 
 

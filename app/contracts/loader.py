@@ -217,11 +217,17 @@ class _ConsumerGroupsFile(_Contract):
 
 
 class RedisKey(_Contract):
-    """One kind of key: environment and tenant come first, so that no two of either ever share one."""
+    """One kind of key: environment and tenant come first, so that no two of either ever share one.
+
+    `when_full`: a key beyond the limit is not written, or its holders share one.
+    """
 
     pattern: Annotated[str, Field(pattern=r"^\{env\}:\{tenant\}:")]
+    value_version: Annotated[int, Field(ge=1)]
     ttl: Duration
     max_keys_per_tenant: Annotated[int, Field(ge=1)]
+    when_full: Literal["not-written", "shared"]
+    without_redis: Text
 
     @property
     def ttl_ms(self) -> int:
@@ -241,6 +247,24 @@ class RedisKeys(_Contract):
 
     keys: Mapping[Identifier, RedisKey]
     users: Mapping[Name, RedisUser]
+
+
+class RequestLimit(_Contract):
+    """How many requests one client may make: `requests` in each `per`, after a burst of `burst`."""
+
+    requests: Annotated[int, Field(ge=1)]
+    per: Duration
+    burst: Annotated[int, Field(ge=1)]
+    without_redis: Literal["open", "closed"]
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two requests of a client that makes them evenly."""
+        return self.per.total_seconds() / self.requests
+
+
+class _RateLimitsFile(_Contract):
+    rate_limits: Mapping[Name, RequestLimit]
 
 
 class FeatureFlag(_Contract):
@@ -414,6 +438,11 @@ def load_consumer_groups(directory: Path = DIRECTORY) -> Mapping[str, ConsumerGr
 def load_redis_keys(directory: Path = DIRECTORY) -> RedisKeys:
     """Read redis_keys.yml; raises ContractError."""
     return _read(directory / "redis_keys.yml", RedisKeys)
+
+
+def load_rate_limits(directory: Path = DIRECTORY) -> Mapping[str, RequestLimit]:
+    """Read rate_limits.yml, by class of requests; raises ContractError."""
+    return _read(directory / "rate_limits.yml", _RateLimitsFile).rate_limits
 
 
 def load_feature_flags(directory: Path = DIRECTORY) -> Mapping[str, FeatureFlag]:

@@ -33,6 +33,7 @@ class Operator:
         self, services: Services, folder: Path, name: str = "ana", changes: Mapping[str, str] | None = None
     ) -> None:
         self.name = name
+        self.services = services
         for file, secret in CREDENTIALS.items():
             (folder / file).write_text(services.secret(secret))
         self._environ = {
@@ -52,7 +53,7 @@ class Operator:
             **(changes or {}),
         }
 
-    async def run(self, *words: str) -> Outcome:
-        """Run a command, in a thread since commands have event loops of their own."""
-        session = Session(self._environ, self.name)
+    async def run(self, *words: str, document: object = None) -> Outcome:
+        """Run a command, with a document on its standard input, in a thread since commands have event loops of their own."""
+        session = Session(self._environ, self.name, document)
         return await asyncio.to_thread(dispatch.run, list(words), session)

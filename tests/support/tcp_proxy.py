@@ -16,6 +16,7 @@ class TcpProxy:
     Attributes:
         is_losing_replies: what the server sends is thrown away; what the client sends still arrives.
         is_refusing: new connections are closed at once, and those there are cut.
+        delay_s: how long each piece of the server's answers is held back.
         lost_bytes: how much of the server's answers was thrown away.
     """
 
@@ -28,6 +29,7 @@ class TcpProxy:
         self._connections: set[socket.socket] = set()
         self.is_losing_replies = False
         self.is_refusing = False
+        self.delay_s = 0.0
         self.lost_bytes = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
@@ -90,4 +92,6 @@ class TcpProxy:
                     if source is server and self.is_losing_replies:
                         self.lost_bytes += len(data)
                     else:
+                        if source is server and self._stopped.wait(self.delay_s):
+                            return
                         key.data.sendall(data)

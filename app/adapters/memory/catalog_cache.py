@@ -25,6 +25,8 @@ class MemoryCatalogCache:
 
     async def put_offerings(
         self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
-    ) -> None:
-        if not self.is_down:
-            self.entries |= {(tenant_id, catalog_version, each.offering_id): each for each in offerings}
+    ) -> int:
+        if self.is_down:
+            return 0
+        self.entries |= {(tenant_id, catalog_version, each.offering_id): each for each in offerings}
+        return len(offerings)

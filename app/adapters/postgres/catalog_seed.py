@@ -12,6 +12,7 @@ from app.adapters.postgres.pool import Connection
 from app.application.operations import OperationError
 
 _SQL = NamedBlocks("catalog_seed")
+_FIRST = 1
 
 
 class CatalogRefusedError(OperationError):
@@ -59,7 +60,22 @@ async def _publish(connection: Connection, tenant: Mapping[str, Any], sha: str, 
     identity = {"tenant_id": tenant["tenant_id"]}
     names = {"display_name": tenant["display_name"], "default_currency": tenant["default_currency"]}
     await connection.execute(_SQL["tenant"], identity | names)
-    await connection.execute(_SQL["insert_version"], identity | {"content_sha256": sha, "published_by": published_by})
+    version = identity | {"catalog_version": _FIRST, "content_sha256": sha, "published_by": published_by}
+    await connection.execute(_SQL["insert_version"], version)
+    await _insert_offerings(connection, tenant, _FIRST)
+
+
+async def insert_draft(connection: Connection, tenant: Mapping[str, Any], catalog_version: int) -> str:
+    """Store a version that nobody sells from yet, in the caller's transaction; answer the hash of its content."""
+    sha = content_sha256(tenant)
+    version = {"tenant_id": tenant["tenant_id"], "catalog_version": catalog_version, "content_sha256": sha}
+    await connection.execute(_SQL["insert_draft"], version)
+    await _insert_offerings(connection, tenant, catalog_version)
+    return sha
+
+
+async def _insert_offerings(connection: Connection, tenant: Mapping[str, Any], catalog_version: int) -> None:
+    identity = {"tenant_id": tenant["tenant_id"], "catalog_version": catalog_version}
     for offering in tenant["offerings"]:
         place = identity | {"offering_id": offering["offering_id"]}
         attributes = {key: offering[key] for key in ("name", "product_line", "service_specification")}

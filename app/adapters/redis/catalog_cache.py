@@ -2,77 +2,66 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import msgspec
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from app.adapters.redis.guard import RedisAway, RedisGuard
 from app.adapters.redis.keys import Keys
 from app.domain.catalog import ProductOffering
 from app.domain.values import OfferingId, TenantId
-from app.runtime.clock import Clock
-from app.runtime.logging import get_logger
 
-TIMEOUT_S = 0.1
-"""A cache that takes longer than this is slower than the database it stands in front of."""
+_KIND = "catalog_offering"
 
-PAUSE_S = 5.0
-"""After a failure Redis is left alone this long, so that a hanging one delays one request in a while, not each."""
-
-_log = get_logger(__name__)
+# KEYS: the index, then the keys. ARGV: most keys, time to live, the index's time to live, then the values; times in
+# milliseconds. Returns how many were written: a key beyond the limit is not.
+_PUT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local alive = redis.call('ZCARD', KEYS[1])
+local written = 0
+for place = 2, #KEYS do
+    local known = redis.call('ZSCORE', KEYS[1], KEYS[place])
+    if known or alive < tonumber(ARGV[1]) then
+        if not known then alive = alive + 1 end
+        redis.call('SET', KEYS[place], ARGV[place + 2], 'PX', ARGV[2])
+        redis.call('ZADD', KEYS[1], now + ARGV[2], KEYS[place])
+        written = written + 1
+    end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return written
+"""
 
 
 class _Entry(msgspec.Struct):
-    """What is stored: the key's own parts too, so that a value under a wrong key is not believed."""
+    """What is stored: its form's version, and the key's own parts, so that a value under a wrong key is not believed."""
 
+    value_version: int
     tenant_id: str
     catalog_version: int
     offering: ProductOffering
 
 
-def connect(url: str, password: str) -> Redis:
-    """Return a client that opens connections when they are needed; `url` is redis://user@host:port/database."""
-    parts = urlsplit(url)
-    return Redis(
-        host=parts.hostname or "localhost",
-        port=parts.port or 6379,
-        db=int(parts.path.lstrip("/") or 0),
-        username=parts.username,
-        password=password,
-        ssl=parts.scheme == "rediss",
-        protocol=2,  # RESP3 opens with HELLO, which the ACL user may not send
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),  # the database is the second try
-    )
-
-
 class RedisCatalogCache:
     """See `app.application.ports.CatalogCache`."""
 
-    def __init__(self, client: Redis, keys: Keys, clock: Clock) -> None:
-        self._client = client
+    def __init__(self, guard: RedisGuard, keys: Keys) -> None:
+        self._guard = guard
         self._keys = keys
-        self._clock = clock
+        self._declared = keys.declaration(_KIND)
         self._decoder = msgspec.json.Decoder(_Entry)
-        self._resume_at = 0.0
 
     async def offerings(
         self, tenant_id: TenantId, catalog_version: int, offering_ids: Sequence[OfferingId]
     ) -> dict[OfferingId, ProductOffering]:
-        if not offering_ids or self._clock.monotonic() < self._resume_at:
+        if not offering_ids:
             return {}
-        keys = [self._keys.offering(tenant_id, catalog_version, offering_id) for offering_id in offering_ids]
+        keys = [self._key(tenant_id, catalog_version, offering_id) for offering_id in offering_ids]
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                values = await self._client.mget(keys)
-        except (RedisError, OSError, TimeoutError) as error:
-            self._pause(error)
+            values = await self._guard.ask(lambda redis: redis.mget(keys))
+        except RedisAway:
             return {}
         found = {}
         for offering_id, value in zip(offering_ids, values, strict=True):
@@ -83,18 +72,24 @@ class RedisCatalogCache:
 
     async def put_offerings(
         self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
-    ) -> None:
-        if self._clock.monotonic() < self._resume_at:
-            return
+    ) -> int:
+        if not offerings:
+            return 0
+        index = self._keys.index(_KIND, tenant_id)
+        keys = [self._key(tenant_id, catalog_version, offering.offering_id) for offering in offerings]
+        version = self._declared.value_version
+        values = [msgspec.json.encode(_Entry(version, tenant_id, catalog_version, offering)) for offering in offerings]
+        limits = [self._declared.max_keys_per_tenant, self._declared.ttl_ms, self._keys.declaration("key_index").ttl_ms]
         try:
-            async with asyncio.timeout(TIMEOUT_S), self._client.pipeline(transaction=False) as pipeline:
-                for offering in offerings:
-                    key = self._keys.offering(tenant_id, catalog_version, offering.offering_id)
-                    entry = _Entry(tenant_id, catalog_version, offering)
-                    pipeline.set(key, msgspec.json.encode(entry), px=self._keys.offering_ttl_ms)
-                await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            self._pause(error)
+            written = await self._guard.ask(
+                lambda redis: redis.eval(_PUT, 1 + len(keys), index, *keys, *limits, *values)
+            )
+        except RedisAway:
+            return 0
+        return int(written)
+
+    def _key(self, tenant_id: TenantId, catalog_version: int, offering_id: OfferingId) -> str:
+        return self._keys.key(_KIND, tenant_id, catalog_version=catalog_version, offering_id=offering_id)
 
     def _decode(
         self, value: bytes | str | None, tenant_id: TenantId, catalog_version: int, offering_id: OfferingId
@@ -105,9 +100,6 @@ class RedisCatalogCache:
             entry = self._decoder.decode(value)
         except msgspec.MsgspecError:
             return None
-        owner = (entry.tenant_id, entry.catalog_version, entry.offering.offering_id)
-        return entry.offering if owner == (tenant_id, catalog_version, offering_id) else None
-
-    def _pause(self, error: Exception) -> None:
-        self._resume_at = self._clock.monotonic() + PAUSE_S
-        _log.warning("catalog cache unavailable, reading from the database", error=type(error).__name__)
+        found = (entry.value_version, entry.tenant_id, entry.catalog_version, entry.offering.offering_id)
+        expected = (self._declared.value_version, tenant_id, catalog_version, offering_id)
+        return entry.offering if found == expected else None

@@ -1,24 +1,64 @@
-"""Redis keys, rendered from app/contracts/redis_keys.yml: no key is written down anywhere else."""
+"""Redis keys, rendered from app/contracts/redis_keys.yml: a key that is not declared there cannot be made."""
 
 from __future__ import annotations
 
-from app.contracts.loader import RedisKeys
+import re
+
+from app.contracts.loader import RedisKey, RedisKeys
+
+_PART = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+class KeyRefusedError(Exception):
+    """The key is not declared, or a part of it is missing, unknown, or could be taken for another part."""
 
 
 class Keys:
     """Renders the declared key patterns of one environment."""
 
     def __init__(self, declared: RedisKeys, environment: str) -> None:
-        self._offering = declared.keys["catalog_offering"]
+        self._declared = declared.keys
         self._environment = environment
+        self._patterns = {name: _expression(key.pattern) for name, key in declared.keys.items()}
 
-    @property
-    def offering_ttl_ms(self) -> int:
-        """How long an offering stays, in milliseconds."""
-        return self._offering.ttl_ms
+    def declaration(self, name: str) -> RedisKey:
+        """What is declared of a kind of keys.
 
-    def offering(self, tenant: str, catalog_version: int, offering_id: str) -> str:
-        """The key of an offering as one published version describes it."""
-        return self._offering.pattern.format(
-            env=self._environment, tenant=tenant, catalog_version=catalog_version, offering_id=offering_id
-        )
+        Raises:
+            KeyRefusedError: nothing is.
+        """
+        if name not in self._declared:
+            raise KeyRefusedError(f"{name} is not declared in redis_keys.yml")
+        return self._declared[name]
+
+    def key(self, name: str, tenant: str, **parts: str | int) -> str:
+        """Render a key.
+
+        Raises:
+            KeyRefusedError: as the class says.
+        """
+        pattern = self.declaration(name).pattern
+        values = {"env": self._environment, "tenant": tenant, **{part: str(value) for part, value in parts.items()}}
+        wanted = set(_PLACEHOLDER.findall(pattern))
+        if wanted != set(values):
+            raise KeyRefusedError(f"{name}: expected the parts {', '.join(sorted(wanted))}")
+        for part, value in values.items():
+            if not _PART.fullmatch(value):
+                raise KeyRefusedError(f"{name}: {part} has characters that no part of a key may have")
+        return pattern.format(**values)
+
+    def index(self, name: str, tenant: str) -> str:
+        """The key of the index that counts a tenant's keys of a kind."""
+        self.declaration(name)
+        return self.key("key_index", tenant, kind=name.replace("_", "-"))
+
+    def kind_of(self, key: str) -> str | None:
+        """The declared kind that a key found in Redis is of; None for one that nobody declared, in any environment."""
+        return next((name for name, pattern in self._patterns.items() if pattern.fullmatch(key)), None)
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """The keys that a pattern can make, as a regular expression."""
+    parts = _PLACEHOLDER.split(pattern)
+    return re.compile("".join(_PART.pattern if place % 2 else re.escape(text) for place, text in enumerate(parts)))

@@ -26,7 +26,8 @@ _FOLDER = Path(__file__).parent / "commands"
 _GROUPS = {
     ("audit-export",): "The files of the audit export.",
     ("bpmn",): "Processes and the workers that serve them.",
-    ("catalog",): "The demo catalog.",
+    ("approval-policy",): "Who must approve what; published, versioned.",
+    ("catalog",): "Catalog versions: drafts, publication, and the demo catalog.",
     ("config",): "Settings of running units.",
     ("db",): "The database beside its schema.",
     ("db", "grants"): "Who may do what, against the contract.",
@@ -39,6 +40,7 @@ _GROUPS = {
     ("migrate",): "Expand migrations; backfill and contract are acts of their own.",
     ("projections",): "Read models against what they are made of.",
     ("reconcile",): "What disagrees between orders, processes, events and read models.",
+    ("redis",): "The cache, which may be lost at any moment.",
     ("release",): "The steps of release.yml: checks and journal.",
     ("repair",): "Corrections; each needs a reason.",
     ("repair", "outbox"): "Events.",

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from app.application.orders import OrderCommands
 from app.application.queries import Queries
 from app.application.quotes import QuoteCommands
+from app.application.rate_limiting import RateLimiter
+from app.contracts.loader import RequestLimit
 from app.entrypoints.api import problems
 from app.entrypoints.api.health import (
     DiagnosticsResource,
@@ -23,6 +25,7 @@ from app.entrypoints.api.health import (
     StartupResource,
 )
 from app.entrypoints.api.middleware import Authentication, ListenerWall, RequestIdentity, RequestObserver
+from app.entrypoints.api.rate_limits import RateLimiting
 from app.entrypoints.api.resources.catalog import OfferingsResource
 from app.entrypoints.api.resources.openapi import OpenApiResource
 from app.entrypoints.api.resources.orders import OrderResource
@@ -66,6 +69,8 @@ class Dependencies:
     verifier: TokenVerifier
     clock: Clock
     ids: Ids
+    limiter: RateLimiter
+    limits: Mapping[str, RequestLimit]
     requests: RequestObserver
     order_metrics: OrderMetrics
     metrics_registry: Callable[[], CollectorRegistry]
@@ -119,6 +124,7 @@ def create_app(deps: Dependencies) -> falcon.asgi.App[Any, Any]:
             RequestIdentity(deps.requests, deps.clock, deps.ids),
             ListenerWall(deps.internal_port),
             Authentication(deps.verifier, {route.template: route.scopes for route in table}),
+            RateLimiting(deps.limiter, deps.limits),
         ]
     )
     problems.register(app)

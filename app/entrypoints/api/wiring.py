@@ -19,14 +19,17 @@ from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
 from app.adapters.postgres.runtime_settings import followed
 from app.adapters.postgres.schema import ensure_reachable, ensure_schema
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
-from app.adapters.redis.catalog_cache import RedisCatalogCache, connect
+from app.adapters.redis.catalog_cache import RedisCatalogCache
+from app.adapters.redis.guard import RedisGuard, connect
 from app.adapters.redis.keys import Keys
+from app.adapters.redis.rate_limiter import RedisRateLimiter
 from app.application.offerings import OfferingReader
 from app.application.orders import OrderCommands
 from app.application.process_routing import order_routing
 from app.application.publication import Publication
 from app.application.queries import Queries
 from app.application.quotes import QuoteCommands
+from app.application.rate_limiting import LocalRateLimiter
 from app.contracts import loader
 from app.entrypoints.api.app import Dependencies, create_app
 from app.entrypoints.api.health import CAMUNDA_LOST, DATABASE_LOST, KAFKA_LOST, REDIS_LOST, Probe, answers
@@ -152,7 +155,10 @@ def build(
         is_first_start=is_first_start,
     )
     open_unit_of_work = unit_of_work_factory(pool)
-    offerings = OfferingReader(RedisCatalogCache(redis, Keys(contracts.redis, settings.app_env), clock))
+    guard, redis_keys = RedisGuard(redis, clock), Keys(contracts.redis, settings.app_env)
+    offerings = OfferingReader(RedisCatalogCache(guard, redis_keys))
+    limits = loader.load_rate_limits()
+    limiter = RedisRateLimiter(guard, redis_keys, limits, LocalRateLimiter(limits, settings.api_workers, clock), clock)
     publication = Publication(contracts.topics, ids)
     flags = PostgresFeatureFlags(pool, {name: flag.default for name, flag in contracts.flags.items()})
     return create_app(
@@ -176,6 +182,8 @@ def build(
             verifier=TokenVerifier(keys, issuer=settings.auth_issuer, audience=settings.auth_audience),
             clock=clock,
             ids=ids,
+            limiter=limiter,
+            limits=limits,
             requests=ApiMetrics(CollectorRegistry()),
             order_metrics=OrderMetrics(CollectorRegistry()),
             metrics_registry=lambda: _all_workers(metrics_directory),

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from app.adapters.redis.catalog_cache import PAUSE_S, RedisCatalogCache, connect
+from app.adapters.redis.catalog_cache import RedisCatalogCache
+from app.adapters.redis.guard import PAUSE_S, RedisGuard, connect
 from app.adapters.redis.keys import Keys
 from app.contracts.loader import load_redis_keys
 from app.domain.values import OfferingId, TenantId
@@ -14,6 +15,10 @@ from tests.support.builders import FIBER, SetClock, fiber
 from tests.support.services import Services
 
 KEYS = Keys(load_redis_keys(), "tests")
+
+
+def key(tenant: TenantId, catalog_version: int) -> str:
+    return KEYS.key("catalog_offering", tenant, catalog_version=catalog_version, offering_id=FIBER)
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def tenant(tenant_id: str) -> TenantId:
 
 
 async def test_an_offering_comes_back_exactly(redis: Redis, tenant: TenantId) -> None:
-    cache = RedisCatalogCache(redis, KEYS, SetClock())
+    cache = RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS)
     offering = fiber(one_time="0.100000", recurring="39.950000")
 
     await cache.put_offerings(tenant, 1, [offering])
@@ -40,28 +45,28 @@ async def test_an_offering_comes_back_exactly(redis: Redis, tenant: TenantId) ->
 
 
 async def test_another_tenant_version_or_environment_has_none_of_it(redis: Redis, tenant: TenantId) -> None:
-    cache = RedisCatalogCache(redis, KEYS, SetClock())
+    cache = RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS)
     await cache.put_offerings(tenant, 1, [fiber()])
 
     assert await cache.offerings(TenantId(f"{tenant}-b"), 1, [FIBER]) == {}
     assert await cache.offerings(tenant, 2, [FIBER]) == {}
-    elsewhere = RedisCatalogCache(redis, Keys(load_redis_keys(), "elsewhere"), SetClock())
+    elsewhere = RedisCatalogCache(RedisGuard(redis, SetClock()), Keys(load_redis_keys(), "elsewhere"))
     assert await elsewhere.offerings(tenant, 1, [FIBER]) == {}
 
 
 @pytest.mark.parametrize("value", [b"garbage", b"{}", b'{"tenant_id":"x","catalog_version":1,"offering":null}', b""])
 async def test_nonsense_under_a_key_is_no_answer(redis: Redis, tenant: TenantId, value: bytes) -> None:
-    await redis.set(KEYS.offering(tenant, 1, FIBER), value, px=10_000)
+    await redis.set(key(tenant, 1), value, px=10_000)
 
-    assert await RedisCatalogCache(redis, KEYS, SetClock()).offerings(tenant, 1, [FIBER]) == {}
+    assert await RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS).offerings(tenant, 1, [FIBER]) == {}
 
 
 async def test_a_value_under_the_wrong_key_is_not_believed(redis: Redis, tenant: TenantId) -> None:
-    cache = RedisCatalogCache(redis, KEYS, SetClock())
+    cache = RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS)
     await cache.put_offerings(tenant, 1, [fiber()])
-    value = await redis.get(KEYS.offering(tenant, 1, FIBER))
+    value = await redis.get(key(tenant, 1))
     assert value is not None
-    await redis.set(KEYS.offering(tenant, 2, FIBER), value, px=10_000)
+    await redis.set(key(tenant, 2), value, px=10_000)
 
     assert await cache.offerings(tenant, 2, [FIBER]) == {}
 
@@ -71,11 +76,12 @@ async def test_a_redis_that_is_gone_is_no_error_and_left_alone_for_a_while(
 ) -> None:
     clock = SetClock()
     gone = connect("redis://api@127.0.0.1:1/0", "nothing")
-    cache = RedisCatalogCache(gone, KEYS, clock)
-    await RedisCatalogCache(redis, KEYS, clock).put_offerings(tenant, 1, [fiber()])
+    guard = RedisGuard(gone, clock)
+    cache = RedisCatalogCache(guard, KEYS)
+    await RedisCatalogCache(RedisGuard(redis, clock), KEYS).put_offerings(tenant, 1, [fiber()])
 
     assert await cache.offerings(tenant, 1, [FIBER]) == {}
-    monkeypatch.setattr(cache, "_client", redis)  # it is back, but not asked yet
+    monkeypatch.setattr(guard, "_client", redis)  # it is back, but not asked yet
     assert await cache.offerings(tenant, 1, [FIBER]) == {}
     clock.advance(timedelta(seconds=PAUSE_S))
     assert await cache.offerings(tenant, 1, [FIBER]) == {FIBER: fiber()}

@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from app.adapters.memory.unit_of_work import MemoryStore
 from app.application.queries import Queries
-from app.contracts.loader import DIRECTORY
+from app.application.rate_limiting import LocalRateLimiter
+from app.contracts.loader import DIRECTORY, load_rate_limits
 from app.domain.values import TenantId
 from app.entrypoints.api.app import Dependencies, create_app
 from app.entrypoints.api.resources.openapi import as_json
@@ -32,6 +33,8 @@ PUBLIC_PORT = 80  # what the simulated client says it connects to
 INTERNAL_PORT = 9100
 OPENAPI = as_json(DIRECTORY / "openapi.yml")
 ALL_SCOPES = "quote:read quote:write order:read order:write catalog:read"
+
+LIMITS = load_rate_limits()
 
 
 class TestIssuer:
@@ -93,6 +96,8 @@ class World:
             verifier=TokenVerifier(self.keys, issuer=ISSUER, audience=AUDIENCE),
             clock=self.clock,
             ids=CountingIds(),
+            limiter=LocalRateLimiter(LIMITS, 1, self.clock),
+            limits=LIMITS,
             requests=ApiMetrics(self.registry),
             order_metrics=OrderMetrics(self.registry),
             metrics_registry=lambda: self.registry,

@@ -1,0 +1,57 @@
+"""Each component has a user of its own that reaches its keys and commands and no others."""
+
+from __future__ import annotations
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from app.adapters.redis.guard import connect
+from app.contracts.loader import load_redis_keys, load_units
+from tests.support.services import Services
+
+FORBIDDEN = (
+    ("FLUSHALL",),
+    ("KEYS", "*"),
+    ("CONFIG", "SET", "maxmemory", "1"),
+    ("ACL", "SETUSER", "intruder", "on"),
+    ("SHUTDOWN",),
+    ("SCRIPT", "FLUSH"),
+    ("SUBSCRIBE", "anything"),
+)
+
+
+def test_every_unit_with_a_redis_user_has_one_of_its_own() -> None:
+    users = [unit.redis_user for unit in load_units().values() if unit.redis_user]
+
+    assert sorted(users) == sorted(set(users)) == sorted(load_redis_keys().users)
+
+
+@pytest.mark.parametrize("command", FORBIDDEN, ids=" ".join)
+async def test_the_api_may_not(redis: Redis, command: tuple[str, ...]) -> None:
+    with pytest.raises(NoPermissionError):
+        await redis.execute_command(*command)
+
+
+@pytest.mark.parametrize("command", [each for each in FORBIDDEN if each[0] != "KEYS"], ids=" ".join)
+async def test_operators_may_not(admin_redis: Redis, command: tuple[str, ...]) -> None:
+    with pytest.raises(NoPermissionError):
+        await admin_redis.execute_command(*command)
+
+
+async def test_nobody_writes_a_key_of_no_declared_kind(redis: Redis, admin_redis: Redis, tenant_id: str) -> None:
+    for client in (redis, admin_redis):
+        with pytest.raises(NoPermissionError):
+            await client.set(f"tests:{tenant_id}:session:1", "x", px=1000)
+    with pytest.raises(NoPermissionError):
+        await redis.get(f"tests:{tenant_id}:session:1")
+    assert await admin_redis.get(f"tests:{tenant_id}:session:1") is None
+
+
+@pytest.mark.parametrize(("user", "other"), [("api", "admin"), ("admin", "api")])
+async def test_anothers_credential_is_refused(services: Services, user: str, other: str) -> None:
+    client = connect(f"redis://{user}@{services.address('redis')}/0", services.secret(f"redis_{other}_password"))
+
+    with pytest.raises(AuthenticationError):
+        await client.get("tests:x:catalog:1")
+    await client.aclose()

@@ -1,0 +1,106 @@
+"""Limits that Redis keeps over all processes: requests of a client, and keys of a tenant."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from app.adapters.redis.catalog_cache import RedisCatalogCache
+from app.adapters.redis.guard import RedisGuard, connect
+from app.adapters.redis.keys import Keys
+from app.adapters.redis.rate_limiter import RedisRateLimiter
+from app.application.rate_limiting import LocalRateLimiter
+from app.contracts.loader import RedisKeys, RequestLimit, load_redis_keys
+from app.domain.catalog import ProductOffering
+from app.domain.values import OfferingId, TenantId
+from tests.support.builders import SetClock, fiber
+from tests.support.waiting import eventually
+
+BURST = 5
+
+
+def limits(without_redis: str = "closed") -> dict[str, RequestLimit]:
+    """Five at once, then one a minute: no test takes so long that one more is allowed."""
+    document = {"requests": 60, "per": "PT1H", "burst": BURST, "without_redis": without_redis}
+    return {"command": RequestLimit.model_validate(document)}
+
+
+def limiter(redis: Redis, keys: Keys | None = None, *, without_redis: str = "closed") -> RedisRateLimiter:
+    """A limiter as one process has it; two processes share each limit."""
+    clock, declared = SetClock(), limits(without_redis)
+    local = LocalRateLimiter(declared, 2, clock)
+    return RedisRateLimiter(RedisGuard(redis, clock), keys or Keys(load_redis_keys(), "tests"), declared, local, clock)
+
+
+async def allowed(limiter: RedisRateLimiter, tenant: TenantId, client: str = "tests", requests: int = 2 * BURST) -> int:
+    """How many of some requests go through."""
+    return sum([(await limiter.take(tenant, client, "command")).is_allowed for _ in range(requests)])
+
+
+@pytest.fixture
+def tenant(tenant_id: str) -> TenantId:
+    return TenantId(tenant_id)
+
+
+async def test_all_processes_together_let_through_no_more_than_the_limit(redis: Redis, tenant: TenantId) -> None:
+    first, second = limiter(redis), limiter(redis)
+
+    assert await allowed(first, tenant, requests=3) + await allowed(second, tenant) == BURST
+    verdict = await first.take(tenant, "tests", "command")
+    assert not verdict.is_allowed
+    assert timedelta(seconds=30) < verdict.retry_after <= timedelta(minutes=1)
+    assert await allowed(first, tenant, "another-client") == BURST
+    assert await allowed(first, TenantId(f"{tenant}-b")) == BURST
+
+
+async def test_without_redis_a_class_is_open_or_keeps_its_share(tenant: TenantId) -> None:
+    gone = connect("redis://api@127.0.0.1:1/0", "nothing")
+
+    assert await allowed(limiter(gone, without_redis="open"), tenant) == 2 * BURST
+    assert await allowed(limiter(gone, without_redis="closed"), tenant) == BURST // 2
+    await gone.aclose()
+
+
+def declared(kind: str, **changes: object) -> Keys:
+    """The declared keys, with one kind of them tighter."""
+    keys = load_redis_keys()
+    changed = {**keys.keys, kind: keys.keys[kind].model_copy(update=changes)}
+    return Keys(RedisKeys.model_construct(keys=changed, users=keys.users), "tests")
+
+
+async def test_clients_beyond_the_limit_of_keys_share_one(redis: Redis, tenant: TenantId) -> None:
+    full = limiter(redis, declared("rate_limit", max_keys_per_tenant=2))
+
+    assert [await allowed(full, tenant, client) for client in ("a", "b", "c", "d")] == [BURST, BURST, BURST, 0]
+    assert await allowed(full, TenantId(f"{tenant}-b"), "a") == BURST
+
+
+async def test_a_tenants_offerings_beyond_the_limit_are_not_cached_until_others_end(
+    redis: Redis, tenant: TenantId
+) -> None:
+    keys = declared("catalog_offering", max_keys_per_tenant=2, ttl=timedelta(seconds=1))
+    cache = RedisCatalogCache(RedisGuard(redis, SetClock()), keys)
+    names = [OfferingId(name) for name in ("a", "b", "c")]
+
+    assert await cache.put_offerings(tenant, 1, [named(name) for name in names]) == 2
+    assert await cache.put_offerings(TenantId(f"{tenant}-b"), 1, [named(names[2])]) == 1
+
+    async def is_cached() -> bool:
+        return await cache.put_offerings(tenant, 1, [named(names[2])]) == 1
+
+    await eventually(is_cached, "there is room for the third when the first two have ended")
+
+
+def named(offering_id: OfferingId) -> ProductOffering:
+    offering = fiber()
+    return ProductOffering(
+        offering_id=offering_id,
+        name=offering.name,
+        product_line=offering.product_line,
+        is_sellable=True,
+        service_specification=offering.service_specification,
+        prices=offering.prices,
+        tiers=offering.tiers,
+    )
