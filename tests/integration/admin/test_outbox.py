@@ -11,11 +11,10 @@ import pytest
 from app.adapters.postgres.outbox import PostgresRelayStore
 from app.adapters.postgres.outbox_operations import OutboxOperations
 from app.adapters.postgres.pool import Connection
-from app.adapters.postgres.repairs import PostgresRepairStore
 from app.messaging.envelope import SHARDS
-from app.runtime.ids import UuidV7Ids
 from tests.integration.conftest import OpenPool
 from tests.support.events import commit_events, order_event
+from tests.support.operator import Operator
 
 pytestmark = pytest.mark.usefixtures("own_outbox")
 
@@ -28,7 +27,7 @@ async def left(connection: Connection, tenant: str) -> set[tuple[UUID, int]]:
 
 
 async def test_parked_events_are_listed_with_their_error_and_who_waits_until_they_are_requeued(
-    open_pool: OpenPool, owner_connection: Connection, admin_connection: Connection, tenant: str
+    open_pool: OpenPool, owner_connection: Connection, admin_connection: Connection, tenant: str, operator: Operator
 ) -> None:
     order = uuid.uuid4()
     events = [order_event(tenant, order, seq) for seq in (1, 2, 3)]
@@ -46,8 +45,32 @@ async def test_parked_events_are_listed_with_their_error_and_who_waits_until_the
     assert parked in await operations.parked(None, 1000)
     assert await operations.parked("test-nobody", 10) == []
 
-    await PostgresRepairStore(admin_connection, UuidV7Ids()).requeue_event(parked.event_id)
+    listed = await operator.run("repair", "outbox", "list", "--tenant", tenant)
+    assert [event["event_id"] for event in listed.data["parked"]] == [parked.event_id]
+    words = ("repair", "outbox", "requeue", str(parked.event_id), "--reason", "size limit was raised, ticket 4711")
+    assert (await operator.run(*words)).exit_code == 0
     assert await operations.parked(tenant, 10) == []
+    cursor = await admin_connection.execute(
+        "SELECT actor, reason FROM cpq.audit_entry WHERE tenant_id = %s AND action = 'repair.outbox.requeue'", (tenant,)
+    )
+    assert await cursor.fetchall() == [{"actor": "operator:ana", "reason": "size limit was raised, ticket 4711"}]
+
+
+async def test_a_prune_is_audited_and_nothing_younger_than_a_week_can_be_asked_for(
+    operator: Operator, admin_connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = await operator.run("outbox", "prune", "--older-than-days", "3650")
+
+    assert (done.exit_code, done.changed, done.data) == (0, False, {"deleted": 0})
+    cursor = await admin_connection.execute(
+        "SELECT detail FROM cpq.admin_run WHERE command = 'outbox prune' ORDER BY started_at DESC"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    assert row["detail"] == {"older_than_days": 3650, "deleted": 0}
+    with pytest.raises(SystemExit):
+        await operator.run("outbox", "prune", "--older-than-days", "6")
+    assert "6 is not in the range" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("batch", [1, 2, 1000])

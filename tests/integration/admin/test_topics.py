@@ -19,6 +19,7 @@ from app.adapters.kafka.administration import (
 )
 from app.contracts.loader import Topic, load_topics
 from tests.support.kafka import Kafka
+from tests.support.operator import Operator
 
 DAY_MS = 86_400_000
 CONSUMER = "consumer"
@@ -202,3 +203,30 @@ def test_a_broker_that_creates_topics_by_itself_is_named(cluster: Cluster, monke
 
     with pytest.raises(TopicsRefusedError, match=r"broker 1: auto\.create\.topics\.enable is true"):
         cluster.plan()
+
+
+async def test_commands_answer_drift_with_3_and_refusals_with_1(operator: Operator, cluster: Cluster) -> None:
+    name = "oms.order.events.v1.dlq"
+    declared = load_topics()[name].retention_ms
+    other = Cluster(cluster.client, load_topics()[name])
+    assert (await operator.run("topics", "plan", "--brokers", "1")).exit_code == 0
+
+    undeclared = await operator.run("topics", "diff", "--brokers", "1")
+    assert (undeclared.exit_code, f"topic {cluster.topic.name} is not declared" in undeclared.changes) == (3, True)
+
+    other.set(retention_ms=str(declared + DAY_MS))
+    other.settles([f"set retention.ms={declared} on {name}"])
+    longer = [await operator.run("topics", verb, "--brokers", "1") for verb in ("plan", "apply", "diff")]
+    assert [outcome.exit_code for outcome in longer] == [1, 1, 3]
+    assert all(f"{name} has retention.ms={declared + DAY_MS}" in outcome.problems[0] for outcome in longer[:2])
+
+    other.set(retention_ms=str(declared - DAY_MS))
+    for _ in range(50):
+        shorter = await operator.run("topics", "plan", "--brokers", "1")
+        if shorter.exit_code == 3:  # until then the broker still shows the setting of before
+            break
+    assert (shorter.exit_code, shorter.changes) == (3, [f"set retention.ms={declared} on {name}"])
+    repaired = await operator.run("topics", "apply", "--brokers", "1")
+    assert (repaired.exit_code, repaired.changed) == (0, True)
+    other.settles([])
+    assert (await operator.run("topics", "plan", "--brokers", "1")).exit_code == 0

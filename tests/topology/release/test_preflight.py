@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -124,6 +125,25 @@ def test_a_bundle_with_a_simulator_is_refused_where_there_must_be_none_and_the_o
     assert "holds the simulator, and this inventory has none (release_simulator)" in holding.output
     assert no_host_was_touched(lacking)
     assert no_host_was_touched(holding)
+
+
+def test_an_event_schema_that_installed_readers_cannot_live_with_stops_the_release_before_its_first_change(
+    environment: Environment, tmp_path: Path
+) -> None:
+    newest = max((ROOT / "dist").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns).parent
+    bundle = shutil.copytree(newest, tmp_path / "bundle", copy_function=os.link)
+    path = bundle / "contracts/events/order.v1.schema.json"
+    schema = json.loads(path.read_text())
+    del schema["properties"]["customerId"]
+    path.unlink()  # the other end of the link is the bundle itself
+    path.write_text(json.dumps(schema))
+
+    run = environment.release("-e", f"release_bundle={bundle}")
+
+    assert run.code != 0
+    assert "events/order.v1.schema.json: customerId: is gone or has another name" in run.output
+    assert run.changed == 0
+    assert "Install the operators' commands" not in run.output
 
 
 def test_production_lists_a_host_for_every_tier(environment: Environment) -> None:
