@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.application.ports import CatalogCache, UnitOfWork
+from app.application.ports import CatalogCache, StoreUnavailable, UnitOfWork, UnitOfWorkFactory
 from app.domain.catalog import ProductOffering
 from app.domain.errors import OfferingNotFound
-from app.domain.values import OfferingId
+from app.domain.values import OfferingId, TenantId
+from app.runtime.logging import get_logger
+
+_log = get_logger(__name__)
 
 
 class OfferingReader:
@@ -38,3 +41,29 @@ class OfferingReader:
             await self._cache.put_offerings(uow.tenant_id, catalog_version, list(stored.values()))
             found |= stored
         return found
+
+
+class CatalogRefresh:
+    """Brings the cache up to a publication: the new version is there before clients ask for it, others make room.
+
+    It only saves time. Readers ask PostgreSQL for the version and the cache for that version's offerings, so a publication
+    that nobody heard of is answered as truly, a little slower.
+    """
+
+    def __init__(self, open_unit_of_work: UnitOfWorkFactory, cache: CatalogCache) -> None:
+        self._open_unit_of_work = open_unit_of_work
+        self._cache = cache
+
+    async def published(self, tenant_id: TenantId) -> None:
+        """Cache what the tenant sells now. Never raises for a store that is away."""
+        try:
+            async with self._open_unit_of_work(tenant_id) as uow:
+                version = await uow.catalog.active_version()
+                offerings = [] if version is None else await uow.catalog.sellable_offerings(version)
+        except StoreUnavailable as error:
+            _log.warning("catalog not refreshed", tenant=tenant_id, error=str(error))
+            return
+        if version is not None:
+            forgotten = await self._cache.forget_others(tenant_id, version)
+            cached = await self._cache.put_offerings(tenant_id, version, offerings)
+            _log.info("catalog refreshed", tenant=tenant_id, version=version, cached=cached, forgotten=forgotten)

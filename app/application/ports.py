@@ -64,6 +64,10 @@ class CatalogCache(Protocol):
         """Remember offerings of a published version; answer how many were, which may be none."""
         ...
 
+    async def forget_others(self, tenant_id: TenantId, catalog_version: int) -> int:
+        """Make room: forget the tenant's offerings of all other versions; answer how many were forgotten."""
+        ...
+
 
 class QuoteRepository(Protocol):
     """Quotes of the transaction's tenant."""

@@ -30,3 +30,11 @@ class MemoryCatalogCache:
             return 0
         self.entries |= {(tenant_id, catalog_version, each.offering_id): each for each in offerings}
         return len(offerings)
+
+    async def forget_others(self, tenant_id: TenantId, catalog_version: int) -> int:
+        if self.is_down:
+            return 0
+        others = [key for key in self.entries if key[0] == tenant_id and key[1] != catalog_version]
+        for key in others:
+            del self.entries[key]
+        return len(others)

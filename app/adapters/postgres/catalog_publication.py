@@ -80,6 +80,7 @@ class Publications:
         values = {"tenant_id": tenant_id, "catalog_version": catalog_version, "operator": reason.operator}
         await self._connection.execute(_SQL["retire"], values)
         await self._connection.execute(_SQL["activate"], values)
+        await self._connection.execute(_SQL["notify"], values)
         after = {"active_version": catalog_version, "content_sha256": versions[catalog_version]["content_sha256"]}
         was = {"active_version": before}
         published = Repaired(tenant_id, "catalog_version", str(catalog_version), was, after)

@@ -12,6 +12,7 @@ from app.domain.catalog import ProductOffering
 from app.domain.values import OfferingId, TenantId
 
 _KIND = "catalog_offering"
+_BATCH = 100
 
 # KEYS: the index, then the keys. ARGV: most keys, time to live, the index's time to live, then the values; times in
 # milliseconds. Returns how many were written: a key beyond the limit is not.
@@ -32,6 +33,20 @@ for place = 2, #KEYS do
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return written
+"""
+
+
+# KEYS: the index. ARGV: how the keys begin that stay. Returns how many others there were.
+_FORGET_OTHERS = """
+local forgotten = 0
+for _, key in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+    if string.sub(key, 1, #ARGV[1]) ~= ARGV[1] then
+        redis.call('DEL', key)
+        redis.call('ZREM', KEYS[1], key)
+        forgotten = forgotten + 1
+    end
+end
+return forgotten
 """
 
 
@@ -73,20 +88,32 @@ class RedisCatalogCache:
     async def put_offerings(
         self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
     ) -> int:
-        if not offerings:
-            return 0
+        written = 0
+        # In batches, so that a large catalog does not take longer than Redis is waited for.
+        for start in range(0, len(offerings), _BATCH):
+            try:
+                written += await self._put(tenant_id, catalog_version, offerings[start : start + _BATCH])
+            except RedisAway:
+                break
+        return written
+
+    async def _put(self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]) -> int:
         index = self._keys.index(_KIND, tenant_id)
         keys = [self._key(tenant_id, catalog_version, offering.offering_id) for offering in offerings]
         version = self._declared.value_version
         values = [msgspec.json.encode(_Entry(version, tenant_id, catalog_version, offering)) for offering in offerings]
         limits = [self._declared.max_keys_per_tenant, self._declared.ttl_ms, self._keys.declaration("key_index").ttl_ms]
+        return int(await self._guard.ask(lambda redis: redis.eval(_PUT, 1 + len(keys), index, *keys, *limits, *values)))
+
+    async def forget_others(self, tenant_id: TenantId, catalog_version: int) -> int:
+        index = self._keys.index(_KIND, tenant_id)
+        # All keys of one version begin alike, up to the offering's own name.
+        anything = OfferingId("x")
+        beginning = self._key(tenant_id, catalog_version, anything).removesuffix(anything)
         try:
-            written = await self._guard.ask(
-                lambda redis: redis.eval(_PUT, 1 + len(keys), index, *keys, *limits, *values)
-            )
+            return int(await self._guard.ask(lambda redis: redis.eval(_FORGET_OTHERS, 1, index, beginning)))
         except RedisAway:
             return 0
-        return int(written)
 
     def _key(self, tenant_id: TenantId, catalog_version: int, offering_id: OfferingId) -> str:
         return self._keys.key(_KIND, tenant_id, catalog_version=catalog_version, offering_id=offering_id)

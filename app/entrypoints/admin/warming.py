@@ -13,8 +13,6 @@ from app.domain.values import TenantId
 from app.entrypoints.admin.wiring import Session
 from app.runtime.clock import SystemClock
 
-_BATCH = 100
-
 
 async def active_catalogs(connection: Connection, tenant: str | None) -> dict[TenantId, int]:
     """The active catalog version of every tenant, or of one."""
@@ -28,9 +26,6 @@ async def warm(session: Session, connection: Connection, tenant: TenantId, versi
     try:
         cache = RedisCatalogCache(RedisGuard(client, SystemClock()), Keys(load_redis_keys(), settings.app_env))
         offerings = await PostgresCatalogRepository(connection, tenant).sellable_offerings(version)
-        taken = 0
-        for start in range(0, len(offerings), _BATCH):
-            taken += await cache.put_offerings(tenant, version, offerings[start : start + _BATCH])
-        return taken
+        return await cache.put_offerings(tenant, version, offerings)
     finally:
         await client.aclose()

@@ -23,7 +23,7 @@ from app.adapters.redis.catalog_cache import RedisCatalogCache
 from app.adapters.redis.guard import RedisGuard, connect
 from app.adapters.redis.keys import Keys
 from app.adapters.redis.rate_limiter import RedisRateLimiter
-from app.application.offerings import OfferingReader
+from app.application.offerings import CatalogRefresh, OfferingReader
 from app.application.orders import OrderCommands
 from app.application.process_routing import order_routing
 from app.application.publication import Publication
@@ -31,6 +31,7 @@ from app.application.queries import Queries
 from app.application.quotes import QuoteCommands
 from app.application.rate_limiting import LocalRateLimiter
 from app.contracts import loader
+from app.domain.values import TenantId
 from app.entrypoints.api.app import Dependencies, create_app
 from app.entrypoints.api.health import CAMUNDA_LOST, DATABASE_LOST, KAFKA_LOST, REDIS_LOST, Probe, answers
 from app.entrypoints.api.resources.openapi import as_json
@@ -61,6 +62,7 @@ class ApiLifespan:
         keys: the issuer's keys.
         progress: where to report, and how often in seconds.
         runtime: settings that change while the process runs.
+        refresh: told of published catalogs.
         is_first_start: False in a worker that replaces another: with the database away it must wait like its siblings
             instead of taking the service down.
     """
@@ -76,6 +78,7 @@ class ApiLifespan:
         keys: SigningKeys,
         progress: tuple[ProgressPipe, float],
         runtime: RuntimeSettings,
+        refresh: CatalogRefresh,
         is_first_start: bool,
     ) -> None:
         self._database = database
@@ -86,6 +89,7 @@ class ApiLifespan:
         self._keys = keys
         self._progress = progress
         self._runtime = runtime
+        self._refresh = refresh
         self._is_first_start = is_first_start
         self._following = AsyncExitStack()
         self._reporting: asyncio.Task[None] | None = None
@@ -99,7 +103,7 @@ class ApiLifespan:
             await ensure_reachable(self._database)
         await self._pool.open()
         await self._health_pool.open()
-        await self._following.enter_async_context(followed(self._database, "api", self._runtime))
+        await self._following.enter_async_context(followed(self._database, "api", self._runtime, self._on_publication))
         await self._keys.refresh()
         self._reporting = asyncio.create_task(self._report_progress())
 
@@ -116,6 +120,9 @@ class ApiLifespan:
         """Return when the database serves this release's schema; any exception is a no."""
         async with self._health_pool.connection() as connection:
             await ensure_schema(connection)
+
+    async def _on_publication(self, tenant: str) -> None:
+        await self._refresh.published(TenantId(tenant))
 
     async def _report_progress(self) -> None:
         pipe, interval = self._progress
@@ -143,6 +150,9 @@ def build(
     keys = SigningKeys(settings.auth_jwks_url, http, clock)
     runtime = runtime_settings(settings)
     runtime.on_change("LOG_LEVEL", set_level)
+    guard, redis_keys = RedisGuard(redis, clock), Keys(contracts.redis, settings.app_env)
+    cache = RedisCatalogCache(guard, redis_keys)
+    open_unit_of_work = unit_of_work_factory(pool)
     lifespan = ApiLifespan(
         database=parameters,
         pool=pool,
@@ -152,11 +162,10 @@ def build(
         keys=keys,
         progress=progress,
         runtime=runtime,
+        refresh=CatalogRefresh(open_unit_of_work, cache),
         is_first_start=is_first_start,
     )
-    open_unit_of_work = unit_of_work_factory(pool)
-    guard, redis_keys = RedisGuard(redis, clock), Keys(contracts.redis, settings.app_env)
-    offerings = OfferingReader(RedisCatalogCache(guard, redis_keys))
+    offerings = OfferingReader(cache)
     limits = loader.load_rate_limits()
     limiter = RedisRateLimiter(guard, redis_keys, limits, LocalRateLimiter(limits, settings.api_workers, clock), clock)
     publication = Publication(contracts.topics, ids)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from redis.asyncio import Redis
 
+from app.adapters.postgres.catalog_publication import Publications
 from app.adapters.postgres.catalog_seed import seed
 from app.adapters.postgres.pool import Connection
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.adapters.redis.catalog_cache import RedisCatalogCache
 from app.adapters.redis.guard import RedisGuard
 from app.adapters.redis.keys import Keys
+from app.application.repair import RepairReason
 from app.contracts.loader import load_redis_keys
 from app.domain.values import TenantId
+from app.runtime.ids import UuidV7Ids
+from tests.integration.api.conftest import Issuer, StartApi
 from tests.integration.conftest import OpenPool
 from tests.support.builders import FIBER, SetClock, fiber, published
 from tests.support.operator import Operator
 from tests.support.services import Services
+from tests.support.waiting import eventually
 
 WHY = ("--reason", "ticket 4711: the new tariff")
 
@@ -111,3 +118,33 @@ async def test_an_approval_policy_is_published_in_versions_and_never_changes(
         await admin_connection.execute(
             "UPDATE cpq.approval_policy_version SET content = '{}' WHERE tenant_id = %s", [tenant]
         )
+
+
+async def test_the_api_hears_of_a_publication_and_answers_from_it_at_once(
+    tenant: TenantId, start_api: StartApi, issuer: Issuer, redis: Redis, admin_connection: Connection
+) -> None:
+    api = start_api(API_WORKERS="1")
+    assert api.wait_for("READY=1"), api.log.read_text()
+    cache = RedisCatalogCache(RedisGuard(redis, SetClock()), Keys(load_redis_keys(), "tests"))
+    headers = {"Authorization": f"Bearer {issuer.token(tenant)}"}
+    body = {"customerId": "c-1", "currency": "EUR", "items": [{"offeringId": FIBER, "quantity": 1}]}
+
+    async def quoted_version() -> int:
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        async with httpx.AsyncClient(base_url=api.http, headers=headers | key, timeout=20) as client:
+            answer = await client.post("/v1/quotes", json=body)
+        return int(answer.raise_for_status().json()["catalogVersion"])
+
+    assert await quoted_version() == 1
+    assert await cache.offerings(tenant, 1, [FIBER])
+    publications = Publications(admin_connection, UuidV7Ids())
+    async with admin_connection.transaction():
+        await publications.draft(catalog(tenant, "29.95"), 2, RepairReason("tests", WHY[1]))
+        await publications.publish(tenant, 2, RepairReason("tests", WHY[1]))
+
+    async def is_refreshed() -> bool:
+        new, old = await cache.offerings(tenant, 2, [FIBER]), await cache.offerings(tenant, 1, [FIBER])
+        return new == {FIBER: fiber(recurring="29.95")} and not old
+
+    await eventually(is_refreshed, "the new version is cached and the old one forgotten")
+    assert await quoted_version() == 2

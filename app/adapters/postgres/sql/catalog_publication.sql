@@ -23,6 +23,10 @@ WHERE tenant_id = %(tenant_id)s AND lifecycle_status = 'active';
 UPDATE cpq.catalog_version SET lifecycle_status = 'active', published_at = now(), published_by = %(operator)s
 WHERE tenant_id = %(tenant_id)s AND catalog_version = %(catalog_version)s AND lifecycle_status = 'draft';
 
+-- name: notify
+-- On commit, whoever caches the catalog hears of it.
+SELECT pg_notify('configuration', 'catalog ' || %(tenant_id)s::text);
+
 -- name: policy_versions
 -- The newest approval policy of a tenant, and its content's hash.
 SELECT policy_version, content_sha256 FROM cpq.approval_policy_version

@@ -32,6 +32,6 @@ async def _publish(session: Session, tenant: TenantId, version: int, reason: Rep
         async with session.audited(connection, "catalog publish", reason.text) as detail, connection.transaction():
             retired = await Publications(connection, UuidV7Ids()).publish(tenant, version, reason)
             detail["tenant_id"], detail["catalog_version"], detail["retired"] = tenant, version, retired
-        # The old version's entries stay true for the quotes made from it and end by themselves: no key is ever stale.
+        # Every API process hears of it and does the same; where none runs, the cache is warm all the same.
         warmed = await warm(session, connection, tenant, version)
     return applied([f"publish catalog version {version} of {tenant}"], {"retired": retired, "warmed": warmed})
