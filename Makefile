@@ -67,7 +67,7 @@ molecule: ## each role on a host of its own: check, converge, idempotence, verif
 ##@ Dependencies
 
 UV_COMPILE := .venv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-platform x86_64-manylinux_2_28
-UNITS := api worker relay consumer admin simulator
+UNITS := api worker relay consumer callback admin simulator
 
 lock: ## lock what pyproject.toml asks for: one file per artifact for the hosts' Python, one for the control machine
 	@$(SETUP) tools --quiet

@@ -29,6 +29,12 @@ def idempotency_key(environment: str, tenant_id: TenantId, order_id: OrderId, st
     return f"{environment}:{tenant_id}:{order_id}:{step}:{epoch}"
 
 
+def tenant_of(key: str) -> TenantId:
+    """The tenant that a key was made for."""
+    _, tenant, _ = key.split(":", 2)
+    return TenantId(tenant)
+
+
 @dataclass(frozen=True, slots=True)
 class ExternalCallAttempt:
     """One call for one step. All attempts of an epoch share the idempotency key."""

@@ -141,6 +141,19 @@ class ExternalGuardMetrics:
         self._seconds.observe(seconds)
 
 
+class CallbackMetrics:
+    """Callbacks of external systems, by what became of them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._callbacks = Counter(
+            "cpq_callbacks_total", "Callbacks of external systems.", ["system", "outcome"], registry=registry
+        )
+
+    def received(self, system: str, outcome: str) -> None:
+        """Count one callback."""
+        self._callbacks.labels(system=system, outcome=outcome).inc()
+
+
 class RelayMetrics:
     """The outbox as the relay sees it."""
 

@@ -45,7 +45,9 @@ class ExternalTokens(BaseModel):
 
 
 class ExternalEndpoints(ExternalEnvironment, ExternalTokens):
-    """The base URL of each system, for units that call them."""
+    """The base URL of each system, for units that call them, and ours, where they call back."""
+
+    callback_url: Annotated[HttpUrl, INFRASTRUCTURE]
 
     crm_url: Annotated[HttpUrl, INFRASTRUCTURE]
     billing_url: Annotated[HttpUrl, INFRASTRUCTURE]

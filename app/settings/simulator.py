@@ -7,12 +7,12 @@ from typing import Annotated
 from pydantic import Field
 
 from app.settings.declaration import INFRASTRUCTURE, SECURITY
-from app.settings.external_systems import ExternalEnvironment, ExternalTokens
+from app.settings.external_systems import CallbackSecrets, ExternalEnvironment, ExternalTokens
 from app.settings.reader import Credential
 from app.settings.shared import AddressValue, HttpUrl, UnitSettings
 
 
-class SimulatorSettings(UnitSettings, ExternalEnvironment, ExternalTokens):
+class SimulatorSettings(UnitSettings, ExternalEnvironment, ExternalTokens, CallbackSecrets):
     """Where the simulator serves, whose tokens it issues, and the secrets its callers must know.
 
     `external_environment` is the kind that the simulated endpoints prove to be. `state_directory` is systemd's STATE_DIRECTORY: the issuer's key and the ledger live there.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from app.settings.admin import AdminSettings
 from app.settings.api import ApiSettings
+from app.settings.callback import CallbackSettings
 from app.settings.consumer import ConsumerSettings
 from app.settings.relay import RelaySettings
 from app.settings.shared import ProcessSettings, UnitSettings
@@ -16,6 +17,7 @@ RUNNING: Mapping[str, type[UnitSettings]] = {
     "worker": WorkerSettings,
     "relay": RelaySettings,
     "consumer": ConsumerSettings,
+    "callback": CallbackSettings,
 }
 """Units that keep running and so follow changes."""
 

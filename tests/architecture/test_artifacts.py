@@ -22,7 +22,7 @@ from artifact_build.inspection import inspect
 ROOT = Path(__file__).parents[2]
 BUILDER = ROOT / "roles/artifact_build/files"
 CACHE = Path("/var/cache/cpq-oms")
-UNITS = ("admin", "api", "consumer", "relay", "simulator", "worker")
+UNITS = ("admin", "api", "callback", "consumer", "relay", "simulator", "worker")
 
 
 class Checkout:
@@ -140,6 +140,7 @@ def test_artifact_holds_what_it_declares(bundle: Path, unit: str) -> None:
         ("api", "app.adapters.kafka.producer"),
         ("api", "app.adapters.zeebe.worker"),
         ("consumer", "app.adapters.http.external_system"),
+        ("callback", "app.domain.order"),
         ("simulator", "app.domain.order"),
     ],
 )

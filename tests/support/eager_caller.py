@@ -35,7 +35,15 @@ async def main(system: str, database_url: str, base_url: str, token: str, passwo
     async with pool, new_client() as client:
         guarded = GuardedExternalSystem(
             system,
-            HttpExternalSystem(client, system, policy, base_url=base_url, token=token, timeout=lambda: wait),
+            HttpExternalSystem(
+                client,
+                system,
+                policy,
+                base_url=base_url,
+                token=token,
+                callback_url="http://127.0.0.1:9",
+                timeout=lambda: wait,
+            ),
             PostgresExternalCallGuard(pool, system, policy),
             retry=policy.retry,
             clock=SystemClock(),

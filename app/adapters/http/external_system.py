@@ -17,7 +17,9 @@ from typing import Any
 import httpx
 
 from app.application.ports import CallDone, CallNotDone, CallOutcome, CallRefused, CallUnknown
+from app.contracts.callbacks import callback_path
 from app.contracts.loader import ExternalSystemPolicy
+from app.domain.external_calls import tenant_of
 
 # The request never reached the system: there was no connection to send it on.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -44,6 +46,7 @@ class HttpExternalSystem:
         policy: what is declared about the system.
         base_url: where the system is in this environment.
         token: the bearer token.
+        callback_url: where our receiver of callbacks is; told to a system that asks for it with each call.
         timeout: asked for each call or query: the time from first byte to last, connection included.
     """
 
@@ -55,6 +58,7 @@ class HttpExternalSystem:
         *,
         base_url: str,
         token: str,
+        callback_url: str,
         timeout: Callable[[], timedelta],
     ) -> None:
         self._client = client
@@ -62,6 +66,7 @@ class HttpExternalSystem:
         self._policy = policy
         self._url = f"{base_url}/{policy.endpoint.collection}"
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._callback_url = callback_url
         self._timeout = timeout
 
     async def call(self, idempotency_key: str, request: Mapping[str, Any]) -> CallOutcome:
@@ -71,7 +76,7 @@ class HttpExternalSystem:
                 response = await self._client.post(
                     self._url,
                     json=request,
-                    headers={**self._headers, self._policy.idempotency_key.header: idempotency_key},
+                    headers=self._call_headers(idempotency_key),
                     timeout=_timeout(total),
                 )
         except _NOT_SENT as error:
@@ -79,6 +84,13 @@ class HttpExternalSystem:
         except (httpx.HTTPError, TimeoutError) as error:
             return CallUnknown(self._describe(error))
         return self._outcome(response)
+
+    def _call_headers(self, idempotency_key: str) -> dict[str, str]:
+        headers = {**self._headers, self._policy.idempotency_key.header: idempotency_key}
+        if self._policy.callback.header is not None:
+            path = callback_path(self._name, tenant_of(idempotency_key))
+            headers[self._policy.callback.header] = f"{self._callback_url}{path}"
+        return headers
 
     def _outcome(self, response: httpx.Response) -> CallOutcome:
         """Say what an answer to a call proves."""

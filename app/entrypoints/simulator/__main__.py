@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import uvicorn
 
 from app.contracts.loader import load_external_systems
 from app.entrypoints.simulator.app import create_app
@@ -23,29 +18,12 @@ from app.runtime.ids import UuidV7Ids
 from app.runtime.logging import get_logger
 from app.runtime.metrics import MetricsServer, SimulatorMetrics, new_registry
 from app.runtime.notify import Notifier
+from app.runtime.serving import listen, serve_until_stopped
 from app.runtime.shutdown import Shutdown
 from app.settings import command_line
 from app.settings.simulator import SimulatorSettings
 
 log = get_logger(__name__)
-
-_IDLE_FEED_INTERVAL = 1.0
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that tells when it listens, and leaves the signals to this process's main loop."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
 
 
 async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifier) -> int:
@@ -60,7 +38,8 @@ async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifie
         log.error("state directory is not usable", path=str(state), error=str(error))  # noqa: TRY400 - the text says it all
         return 1
     systems = load_external_systems()
-    finisher = Finisher(ledger, {}, clock, ids)
+    secrets = {system: settings.secret_of(system) for system, policy in systems.items() if policy.callback.secret}
+    finisher = Finisher(ledger, secrets, clock, ids)
     app = create_app(
         issuer=issuer,
         client_secret=settings.issuer_client_secret.get_secret_value(),
@@ -70,29 +49,19 @@ async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifie
         kind=settings.external_environment,
         around=Surroundings(Behaviours(systems), ledger, finisher, SimulatorMetrics(registry), shutdown),
     )
-    server = _Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10)
-    )
     metrics_server = MetricsServer(settings.metrics_bind.host, settings.metrics_bind.port, registry)
+
+    def ready() -> None:
+        finisher.resume()
+        log.info("ready", http_bind=str(settings.http_bind))
+
     try:
-        listener = socket.create_server((settings.http_bind.host, settings.http_bind.port), backlog=128)
-        await metrics_server.start()
+        with listen(settings.http_bind.host, settings.http_bind.port) as listener:
+            await metrics_server.start()
+            await serve_until_stopped(app, listener, shutdown, notifier, ready)
     except OSError as error:
         log.error("address is not usable", error=str(error))  # noqa: TRY400 - the text says it all
-        ledger.close()
         return 1
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await server.listening.wait()
-        finisher.resume()
-        notifier.ready("serving")
-        log.info("ready", http_bind=str(settings.http_bind))
-        # Fed from the loop that serves: a blocked loop stops feeding, an idle one does not.
-        while not serving.done() and not await shutdown.sleep(notifier.feed_interval or _IDLE_FEED_INTERVAL):
-            notifier.watchdog()
-        notifier.stopping()
-        server.should_exit = True
-        await serving
     finally:
         await finisher.stop()
         await metrics_server.stop()

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from psycopg_pool import PoolTimeout
 
 from app.adapters.http.external_system import HttpExternalSystem, new_client
+from app.adapters.postgres.callback_results import PostgresCallbackVerdicts
 from app.adapters.postgres.external_guard import PostgresExternalCallGuard
 from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
@@ -27,6 +28,7 @@ from app.adapters.postgres.worker_registrations import PostgresWorkerRegistratio
 from app.adapters.zeebe.channel import open_channel
 from app.adapters.zeebe.client import ZeebeWorkflowEngine
 from app.adapters.zeebe.worker import ServedJobType, ZeebeJobWorker
+from app.application.called_back_system import CalledBackExternalSystem
 from app.application.fulfillment import Fulfillment
 from app.application.guarded_system import GuardedExternalSystem
 from app.application.ports import ExternalSystem, StoreUnavailable, WorkerRegistration
@@ -178,24 +180,25 @@ def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str
     def declared_timeout(policy: ExternalSystemPolicy) -> Callable[[], timedelta]:
         return lambda: min(policy.timeout, common.runtime.duration("EXTERNAL_TIMEOUT"))
 
-    return {
-        name: GuardedExternalSystem(
+    def system(name: str, policy: ExternalSystemPolicy) -> ExternalSystem:
+        called = HttpExternalSystem(
+            client,
             name,
-            HttpExternalSystem(
-                client,
-                name,
-                policy,
-                base_url=settings.url_of(name),
-                token=settings.token_of(name),
-                timeout=declared_timeout(policy),
-            ),
-            PostgresExternalCallGuard(common.pool, name, policy),
-            retry=policy.retry,
-            clock=common.clock,
-            observer=common.guards,
+            policy,
+            base_url=settings.url_of(name),
+            token=settings.token_of(name),
+            callback_url=settings.callback_url,
+            timeout=declared_timeout(policy),
         )
-        for name, policy in common.contracts.external_systems.items()
-    }
+        guard = PostgresExternalCallGuard(common.pool, name, policy)
+        guarded = GuardedExternalSystem(
+            name, called, guard, retry=policy.retry, clock=common.clock, observer=common.guards
+        )
+        if policy.callback.url == "none":
+            return guarded
+        return CalledBackExternalSystem(name, guarded, PostgresCallbackVerdicts(common.pool))
+
+    return {name: system(name, policy) for name, policy in common.contracts.external_systems.items()}
 
 
 @asynccontextmanager

@@ -16,7 +16,8 @@ from app.contracts.loader import load_external_systems
 from tests.support.unit_process import UnitProcess, free_port
 
 TOKENS = tuple(policy.credential for policy in load_external_systems().values())
-CREDENTIALS = {name: name for name in ("issuer-client-secret", *TOKENS)}
+SECRETS = tuple(policy.callback.secret for policy in load_external_systems().values() if policy.callback.secret)
+CREDENTIALS = {name: name for name in ("issuer-client-secret", *TOKENS, *SECRETS)}
 
 StartSimulator = Callable[..., UnitProcess]
 

@@ -45,7 +45,11 @@ class Simulator:
         self.url = f"http://127.0.0.1:{self.port}"
         self.credentials = {
             name: f"{name}-of-tests"
-            for name in ("issuer-client-secret", *(policy.credential for policy in SYSTEMS.values()))
+            for name in (
+                "issuer-client-secret",
+                *(policy.credential for policy in SYSTEMS.values()),
+                *(policy.callback.secret for policy in SYSTEMS.values() if policy.callback.secret),
+            )
         }
         self._settings = {
             "HTTP_BIND": f"127.0.0.1:{self.port}",
@@ -63,11 +67,19 @@ class Simulator:
 
     def behave(self, system: str, **behaviour: object) -> None:
         """Set how a system behaves from now on; nothing means healthy."""
+        self.control("PUT", f"behaviours/{system}", behaviour)
+
+    def add_rule(self, system: str, **behaviour: object) -> None:
+        """Add a rule for some of a system's calls."""
+        self.control("POST", f"behaviours/{system}", behaviour)
+
+    def control(self, method: str, path: str, document: object) -> None:
+        """Use a control of the simulator."""
         request = urllib.request.Request(
-            f"{self.url}/control/behaviours/{system}",
-            json.dumps(behaviour).encode(),
+            f"{self.url}/control/{path}",
+            json.dumps(document).encode(),
             {"Content-Type": "application/json"},
-            method="PUT",
+            method=method,
         )
         urllib.request.urlopen(request, timeout=5).close()
 
@@ -146,6 +158,7 @@ def start_worker(
             "CAMUNDA_GRPC_ADDRESS": engine_proxy.address,
             "EXTERNAL_TIMEOUT": "PT3S",
             "EXTERNAL_ENVIRONMENT": "non-production",
+            "CALLBACK_URL": "http://127.0.0.1:9",
             **{policy.endpoint.setting: f"{simulator.url}/{system}" for system, policy in SYSTEMS.items()},
         }
         credentials = {

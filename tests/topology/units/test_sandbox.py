@@ -13,6 +13,7 @@ UNITS = Path(__file__).parents[3] / "systemd"
 GOAL = 12
 DAEMONS = (
     "cpq-oms-api.service",
+    "cpq-oms-callback.service",
     "cpq-oms-consumer@order-projection.service",
     "cpq-oms-relay.service",
     "cpq-oms-simulator.service",

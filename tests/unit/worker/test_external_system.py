@@ -27,6 +27,7 @@ def system_that(handler: Callable[[httpx.Request], Any], name: str = "inventory"
         SYSTEMS[name],
         base_url="http://there",
         token="secret",
+        callback_url="http://here",
         timeout=lambda: timedelta(seconds=1),
     )
 
@@ -91,7 +92,7 @@ async def test_a_call_carries_key_token_and_request() -> None:
     ],
 )
 async def test_an_answer_to_a_call_proves_no_more_than_it_says(handler: Handler, outcome: type[object]) -> None:
-    assert type(await system_that(handler).call("key", {})) is outcome
+    assert type(await system_that(handler).call("e:acme:o:s:1", {})) is outcome
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ async def test_an_answer_that_trickles_is_cut_at_the_whole_time() -> None:
     async def trickle(_: httpx.Request) -> httpx.Response:
         raise TimeoutError  # what asyncio.timeout raises around the call
 
-    assert type(await system_that(trickle).call("key", {})) is CallUnknown
+    assert type(await system_that(trickle).call("e:acme:o:s:1", {})) is CallUnknown
 
 
 @pytest.mark.parametrize(
@@ -130,14 +131,14 @@ async def test_an_answer_that_trickles_is_cut_at_the_whole_time() -> None:
 async def test_the_wish_for_a_pause_is_heard_within_what_is_declared(header: dict[str, str], seconds: int) -> None:
     system = system_that(lambda _: httpx.Response(429, headers=header))
 
-    called, found = await system.call("key", {}), await system.find("key")
+    called, found = await system.call("e:acme:o:s:1", {}), await system.find("key")
 
     assert called == CallNotDone("inventory: 429", 429, timedelta(seconds=seconds))
     assert found == CallUnknown("inventory: 429", 429, timedelta(seconds=seconds))
 
 
 async def test_accepted_work_says_when_to_ask_again() -> None:
-    outcome = await system_that(answering(202, b'{"id": "r"}'), "partner").call("key", {})
+    outcome = await system_that(answering(202, b'{"id": "r"}'), "partner").call("e:acme:o:s:1", {})
 
     assert isinstance(outcome, CallUnknown)
     assert outcome.retry_after == SYSTEMS["partner"].retry.shortest_pause
@@ -152,10 +153,12 @@ async def test_each_system_is_called_as_declared(name: str) -> None:
         return httpx.Response(200, json={"items": []})
 
     system, policy = system_that(handler, name), SYSTEMS[name]
-    await system.call("key-1", {})
+    await system.call("e:acme:o:s:1", {})
     await system.find("key-1")
 
     called, asked = seen
     assert called.url.path == asked.url.path == f"/{policy.endpoint.collection}"
-    assert called.headers[policy.idempotency_key.header] == "key-1"
+    assert called.headers[policy.idempotency_key.header] == "e:acme:o:s:1"
     assert asked.url.params[policy.idempotency_key.query] == "key-1"
+    expected = f"http://here/v1/callbacks/{name}/acme" if policy.callback.url == "per-call" else None
+    assert called.headers.get("Callback-Url") == expected

@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "WORKER_MAX_RUNS": "5",
     "CAMUNDA_GRPC_ADDRESS": "127.0.0.1:26500",
     "EXTERNAL_ENVIRONMENT": "non-production",
+    "CALLBACK_URL": "http://callback",
     "EXTERNAL_TIMEOUT": "PT5S",
     **{f"{name.upper().replace('-', '_')}_URL": "http://127.0.0.1:1" for name in load_external_systems()},
 }
