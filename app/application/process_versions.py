@@ -106,8 +106,9 @@ class EngineInstance:
 
 @dataclass
 class EngineView:
-    """What the engine exported about processes and their instances."""
+    """What the engine exported about processes and their instances; `since` is the oldest record there still is."""
 
+    since: datetime | None = None
     processes: list[EngineProcess] = field(default_factory=list)
     instances: dict[int, EngineInstance] = field(default_factory=dict)
 
@@ -154,8 +155,8 @@ class ProcessStore(Protocol):
         """Orders with a pending or living process, by process version."""
         ...
 
-    async def instance_keys(self, process_id: str) -> set[int]:
-        """Engine keys of a version's living instances, as far as they are known here."""
+    async def instance_keys(self, process_id: str) -> Mapping[int, datetime]:
+        """Engine keys of a version's living instances that have shown up here, and when they were asked for."""
         ...
 
     async def has_tenant(self, tenant_id: str) -> bool: ...
@@ -363,6 +364,7 @@ async def status(store: ProcessStore, declared: Processes, engine: EngineView) -
         references = live.get(process_id)
         instances = [each for each in engine.instances.values() if each.process_id == process_id]
         here = await store.instance_keys(process_id)
+        visible = {key for key, began_at in here.items() if engine.since is not None and began_at >= engine.since}
         there = {each.key for each in instances}
         retired_at = retired.get(process_id)
         described.append(
@@ -377,10 +379,7 @@ async def status(store: ProcessStore, declared: Processes, engine: EngineView) -
                         "release_id": each.release_id,
                         "git_commit": each.git_commit,
                         "deployed_at": each.deployed_at,
-                        "is_in_engine": any(
-                            (known.key, known.content_sha256) == (each.engine_key, each.content_sha256)
-                            for known in engine.processes
-                        ),
+                        "is_in_engine": _is_in_engine(each, engine),
                     }
                     for each in deployments
                     if each.process_id == process_id
@@ -398,8 +397,8 @@ async def status(store: ProcessStore, declared: Processes, engine: EngineView) -
                 "engine": {
                     "live": len(instances),
                     "oldest": min((each.began_at for each in instances), default=None),
-                    "only_in_engine": sorted(there - here)[:_NAMED],
-                    "only_in_orders": sorted(here - there)[:_NAMED],
+                    "only_in_engine": sorted(there - here.keys())[:_NAMED],
+                    "only_in_orders": sorted(visible - there)[:_NAMED],
                 },
             }
         )
@@ -465,6 +464,19 @@ def _state(
     if any(each.route.process_id == process_id for each in routes):
         return "routed"
     return "draining" if references else "idle"
+
+
+def _is_in_engine(deployment: ProcessDeployment, engine: EngineView) -> bool | None:
+    """Whether the engine's records have this deployment; None when they do not reach back to it."""
+    if any(
+        (known.key, known.content_sha256) == (deployment.engine_key, deployment.content_sha256)
+        for known in engine.processes
+    ):
+        return True
+    is_visible = (
+        engine.since is not None and deployment.deployed_at is not None and deployment.deployed_at >= engine.since
+    )
+    return False if is_visible else None
 
 
 def _some(ids: Sequence[object], count: int) -> str:

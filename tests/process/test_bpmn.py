@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from app.adapters.zeebe.process_definitions import read_definitions
+from app.contracts import process_variables
 from app.contracts.loader import load_job_types, load_processes, load_units
 from app.contracts.process_variables import VERSIONS, names
 from app.entrypoints.worker.job_handler import ORDER_REFUSED, VARIABLE_NAMES
@@ -20,6 +21,7 @@ from app.entrypoints.worker.registry import JOBS
 ROOT = Path(__file__).resolve().parents[2]
 BPMN = ROOT / "bpmn"
 VARIABLES = ROOT / "app" / "contracts" / "variables"
+SAMPLES = Path(__file__).parent / "variables"
 FILES = sorted(BPMN.glob("*.bpmn"))
 DECLARED = load_processes()
 
@@ -185,6 +187,20 @@ def test_the_variables_schema_is_of_a_version_that_workers_understand(file: Path
 
 def test_the_code_understands_the_versions_that_the_contract_declares_and_no_other() -> None:
     assert set(VERSIONS) == set(load_job_types().variables_schema_versions)
+
+
+@pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.json")), ids=lambda sample: sample.stem)
+def test_variables_of_instances_that_may_still_run_can_be_read(sample: Path) -> None:
+    """What earlier releases started. A file goes when the last process with its version of variables is retired."""
+    variables = json.loads(sample.read_text())
+
+    assert str(process_variables.read(variables).order_id) == variables["orderId"]
+
+
+def test_each_version_of_variables_has_a_sample_of_a_real_instance() -> None:
+    versions = [json.loads(sample.read_text())["schemaVersion"] for sample in SAMPLES.glob("*.json")]
+
+    assert sorted(versions) == sorted(VERSIONS)
 
 
 def test_the_code_serves_what_the_contract_declares_and_nothing_else() -> None:

@@ -137,6 +137,8 @@ def _follow(incidents: dict[int, Incident], record: dict[str, Any]) -> None:
 
 
 def _follow_processes(view: EngineView, record: dict[str, Any]) -> None:
+    if view.since is None or _time(record) < view.since:
+        view.since = _time(record)
     value, intent = record.get("value", {}), record.get("intent")
     if record.get("valueType") == "PROCESS" and intent == "CREATED":
         view.processes.append(

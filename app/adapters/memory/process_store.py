@@ -22,7 +22,7 @@ class MemoryProcessStore:
     retirements: dict[str, datetime] = field(default_factory=dict)
     stored: dict[UUID, StoredRoute] = field(default_factory=dict)
     references: dict[str, LiveReferences] = field(default_factory=dict)
-    keys: dict[str, set[int]] = field(default_factory=dict)
+    keys: dict[str, dict[int, datetime]] = field(default_factory=dict)
     tenants: set[str] = field(default_factory=set)
 
     async def hold(self) -> None:
@@ -44,8 +44,8 @@ class MemoryProcessStore:
     async def live_references(self) -> Mapping[str, LiveReferences]:
         return dict(self.references)
 
-    async def instance_keys(self, process_id: str) -> set[int]:
-        return self.keys.get(process_id, set())
+    async def instance_keys(self, process_id: str) -> Mapping[int, datetime]:
+        return self.keys.get(process_id, {})
 
     async def has_tenant(self, tenant_id: str) -> bool:
         return tenant_id in self.tenants

@@ -54,9 +54,9 @@ class PostgresProcessStore:
         cursor = await self._connection.execute(_SQL["live_references"])
         return {row.pop("process_id"): LiveReferences(**row) for row in await cursor.fetchall()}
 
-    async def instance_keys(self, process_id: str) -> set[int]:
+    async def instance_keys(self, process_id: str) -> Mapping[int, datetime]:
         cursor = await self._connection.execute(_SQL["instance_keys"], {"process_id": process_id})
-        return {row["process_instance_key"] for row in await cursor.fetchall()}
+        return {row["process_instance_key"]: row["requested_at"] for row in await cursor.fetchall()}
 
     async def has_tenant(self, tenant_id: str) -> bool:
         row = await (await self._connection.execute(_SQL["has_tenant"], {"tenant_id": tenant_id})).fetchone()

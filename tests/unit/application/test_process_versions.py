@@ -181,7 +181,7 @@ async def test_what_is_retired_is_never_routed_to_again(store: MemoryProcessStor
 async def test_a_version_is_not_retired_while_anything_can_reach_it(store: MemoryProcessStore) -> None:
     await store.add_route(route(2, tenant_id=TenantId("acme")), REASON)
     store.references[V2] = LiveReferences(1, 2, NOON, [ORDER])
-    engine = EngineView(instances={7: EngineInstance(7, V2, 1, NOON), 8: EngineInstance(8, V1, 1, NOON)})
+    engine = EngineView(NOON, instances={7: EngineInstance(7, V2, 1, NOON), 8: EngineInstance(8, V1, 1, NOON)})
 
     with pytest.raises(ProcessRefusedError) as refused:
         await retire(store, DECLARED, engine, V2, REASON)
@@ -263,8 +263,9 @@ async def test_what_nothing_reaches_may_be_dropped(store: MemoryProcessStore) ->
 
 async def test_status_tells_each_version_by_routes_orders_and_the_engines_records(store: MemoryProcessStore) -> None:
     store.references[V2] = LiveReferences(1, 2, NOON, [ORDER])
-    store.keys[V2] = {7, 9}
+    store.keys[V2] = {7: NOON, 9: NOON, 6: NOON - timedelta(days=30)}
     engine = EngineView(
+        NOON,
         [
             EngineProcess(V1, 1, 101, f"{V1}.bpmn", "1" * 64, NOON),
             EngineProcess(V2, 1, 102, f"{V2}.bpmn", "f" * 64, NOON),
@@ -279,6 +280,15 @@ async def test_status_tells_each_version_by_routes_orders_and_the_engines_record
     assert second["orders"] == {"pending": 1, "live": 2, "oldest": NOON}
     assert second["engine"] == {"live": 2, "oldest": NOON, "only_in_engine": [8], "only_in_orders": [9]}
     assert [first["deployments"][0]["is_in_engine"], second["deployments"][0]["is_in_engine"]] == [True, False]
+
+
+async def test_status_does_not_blame_records_that_are_older_than_the_engines_topic(store: MemoryProcessStore) -> None:
+    store.keys[V1] = {7: NOON}
+
+    [first, _] = await status(store, DECLARED, EngineView(NOON + timedelta(days=8)))
+
+    assert first["deployments"][0]["is_in_engine"] is None
+    assert first["engine"]["only_in_orders"] == []
 
 
 async def test_status_names_what_is_idle_retired_or_not_deployed(store: MemoryProcessStore) -> None:

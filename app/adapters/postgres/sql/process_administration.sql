@@ -29,7 +29,7 @@ GROUP BY process_id;
 
 -- name: instance_keys
 -- Engine keys of living instances that have shown up.
-SELECT process_instance_key
+SELECT process_instance_key, requested_at
 FROM cpq.workflow_reference
 WHERE process_id = %(process_id)s AND state = 'started' AND process_instance_key IS NOT NULL;
 
