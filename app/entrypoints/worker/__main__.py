@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from app.adapters.http.external_system import new_client
+from app.adapters.http.proven_endpoint import wrong_endpoints
 from app.adapters.postgres.schema import SchemaTooOldError
 from app.application.ports import StoreUnavailable
-from app.contracts.loader import ContractError, load
+from app.contracts.loader import ContractError, Contracts, load
 from app.entrypoints.worker.type_settings import contract_problems
 from app.entrypoints.worker.wiring import started_worker
 from app.runtime import service
@@ -47,11 +50,22 @@ async def serve(settings: WorkerSettings, release_id: str, notifier: Notifier) -
 
 
 def problems(settings: WorkerSettings) -> list[str]:
-    """Say what in the settings disagrees with the contracts, one line each."""
+    """Say what in the settings disagrees with the contracts or with what endpoints prove, one line each.
+
+    An endpoint that does not answer is no wrong setting: it has to prove itself before the first call.
+    """
     try:
-        return contract_problems(settings, load())
+        contracts = load()
     except ContractError as error:
         return list(error.problems)
+    return [*contract_problems(settings, contracts), *asyncio.run(_endpoint_problems(settings, contracts))]
+
+
+async def _endpoint_problems(settings: WorkerSettings, contracts: Contracts) -> list[str]:
+    endpoints = {name: settings.url_of(name) for name in contracts.external_systems}
+    async with new_client() as client:
+        wrong = await wrong_endpoints(client, endpoints, settings.external_environment)
+    return [f"EXTERNAL_ENVIRONMENT: {problem}" for problem in wrong]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from psycopg_pool import PoolTimeout
 
 from app.adapters.http.external_system import HttpExternalSystem, new_client
+from app.adapters.http.proven_endpoint import ProvenEndpoint
 from app.adapters.postgres.callback_results import PostgresCallbackVerdicts
 from app.adapters.postgres.external_guard import PostgresExternalCallGuard
 from app.adapters.postgres.flag_reader import PostgresFeatureFlags
@@ -190,9 +191,17 @@ def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str
             callback_url=settings.callback_url,
             timeout=declared_timeout(policy),
         )
+        proven = ProvenEndpoint(
+            client,
+            name,
+            called,
+            base_url=settings.url_of(name),
+            expected=settings.external_environment,
+            clock=common.clock,
+        )
         guard = PostgresExternalCallGuard(common.pool, name, policy)
         guarded = GuardedExternalSystem(
-            name, called, guard, retry=policy.retry, clock=common.clock, observer=common.guards
+            name, proven, guard, retry=policy.retry, clock=common.clock, observer=common.guards
         )
         if policy.callback.url == "none":
             return guarded

@@ -182,3 +182,32 @@ async def test_two_processes_keep_one_rate(services: Services, schema: None, sim
     assert len(arrivals) <= limit.burst + limit.calls * (seconds + 1)
     # And the rate is used: one process alone may not have more than all of them.
     assert len(arrivals) >= limit.burst + limit.calls
+
+
+async def test_an_endpoint_of_production_is_refused_at_the_start_and_gets_no_call_later(
+    orders: Orders, start_worker: StartWorker, simulator: Simulator
+) -> None:
+    simulator.control("PUT", "environment/inventory", {"environment": "prod", "kind": "production"})
+
+    refused = start_worker("fulfillment", is_awaited=False)
+
+    assert refused.wait() == 78
+    assert f"inventory: {simulator.url}/inventory belongs to 'prod', which is production" in refused.log
+
+    simulator.control("DELETE", "environment/inventory", {})
+    start_worker("starter")
+    worker = start_worker("fulfillment")
+    simulator.control("PUT", "environment/inventory", {"environment": "prod", "kind": "production"})
+    order_id = await orders.place()
+
+    async def is_told() -> bool:
+        task = await orders.row(
+            "SELECT last_error FROM cpq.fulfillment_task WHERE order_id = %(order_id)s AND step = 'reserve-inventory'",
+            order_id,
+        )
+        return "belongs to 'prod', which is production" in (task["last_error"] or "")
+
+    await eventually(is_told, "the step names the endpoint")
+    assert simulator.requests(order_id) == simulator.requests(order_id, "GET") == []
+    worker.terminate()
+    assert worker.wait() == 0
