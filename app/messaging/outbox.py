@@ -150,3 +150,15 @@ class EventPublisher(Protocol):
     async def close(self) -> None:
         """Disconnect."""
         ...
+
+
+class RelayPublisher(EventPublisher, Protocol):
+    """The relay's way to the topics, which it can also try without an event at hand."""
+
+    async def reach(self) -> None:
+        """Connect unless connected, and send nothing.
+
+        Raises:
+            Unavailable: the broker cannot be reached now.
+        """
+        ...

@@ -45,7 +45,7 @@ _PERMANENT = (
 
 
 class KafkaEventPublisher:
-    """See `app.messaging.outbox.EventPublisher`.
+    """See `app.messaging.outbox.RelayPublisher`.
 
     Args:
         connection: where the brokers are.
@@ -62,6 +62,9 @@ class KafkaEventPublisher:
 
     async def publish(self, envelopes: Sequence[Envelope]) -> list[Delivery]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._publish, envelopes)
+
+    async def reach(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connected)
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._discard)

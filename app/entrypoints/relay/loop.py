@@ -15,12 +15,12 @@ from datetime import timedelta
 from app.messaging.envelope import SHARDS
 from app.messaging.outbox import (
     Delivery,
-    EventPublisher,
     Leases,
     PayloadContract,
     PendingEvent,
     Published,
     Rejected,
+    RelayPublisher,
     RelayStore,
     Settlement,
     Undelivered,
@@ -82,7 +82,7 @@ class Relay:
         *,
         store: RelayStore,
         contract: PayloadContract,
-        publisher: EventPublisher,
+        publisher: RelayPublisher,
         wake: asyncio.Event,
         shutdown: Shutdown,
         metrics: RelayMetrics,
@@ -105,6 +105,7 @@ class Relay:
         self._outage_backoff = outage_backoff
         self._leases: Leases = {}
         self._unjudged: Leases = {}
+        self._cut_off_since: float | None = None
         self._hold_at = self._measure_at = clock.monotonic()
         self._lease_end = clock.monotonic()
         self._retry_at = math.inf
@@ -138,6 +139,7 @@ class Relay:
                 delay = self._outage_backoff.delay(failures)
                 _log.warning("relay_waits", dependency=error.dependency, reason=error.reason, failures=failures)
                 self._notifier.status(f"{error}; waiting since {failures} tries")
+                await self._step_aside()
                 await self._rest(delay, wakeable=False)
                 continue
             if failures:
@@ -160,10 +162,13 @@ class Relay:
 
     async def _pass(self) -> int:
         now = self._clock.monotonic()
-        if now >= self._hold_at:
-            await self._hold()
         if now >= self._measure_at:
             await self._measure()
+        if self._cut_off_since is not None and not self._leases:
+            await self._publisher.reach()
+            self._cut_off_since, self._hold_at = None, now
+        if now >= self._hold_at:
+            await self._hold()
         if not self._leases:
             return 0
         if now >= self._retry_at:
@@ -186,7 +191,10 @@ class Relay:
             published = await self._publisher.publish(sound) if sound else []
         except Unavailable:
             self._metrics.failures.inc(len(sound))
+            if self._cut_off_since is None:
+                self._cut_off_since = self._clock.monotonic()
             raise
+        self._cut_off_since = None
         self._notifier.watchdog()
         outcomes = iter(published)
         return [
@@ -221,6 +229,20 @@ class Relay:
             # Somebody else owns these shards and publishes the events again; renewing tells which ones are left.
             self._hold_at = self._clock.monotonic()
             _log.warning("outcomes_fenced", events=settled.fenced)
+
+    async def _step_aside(self) -> None:
+        """Leave the shards to others when Kafka was out of reach for as long as a dead relay's would rest."""
+        if self._cut_off_since is None or not self._leases:
+            return
+        if self._clock.monotonic() - self._cut_off_since < self._pace.lease_duration.total_seconds():
+            return
+        try:
+            await self._store.release(self._leases)
+        except Unavailable:
+            return  # then they lapse, or this is tried again
+        _log.warning("shards_given_up", shards=sorted(self._leases))
+        self._leases = {}
+        self._metrics.shards.set(0)
 
     async def _hold(self) -> None:
         started = self._clock.monotonic()

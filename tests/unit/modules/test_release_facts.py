@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.support.ansible_modules import LIBRARY, load
 
@@ -39,7 +40,7 @@ def test_contracts_are_those_of_each_installed_release_whichever_unit_has_them(t
 
 
 def test_contracts_of_all_hosts_are_brought_together() -> None:
-    hostvars = {
+    hostvars: dict[str, Any] = {
         "api-1": {"facts": {"contracts": {"release-1": {"topics": {}}}}},
         "api-2": {"facts": {"contracts": {"release-2": {"topics": {}}}}},
         "db-1": {},

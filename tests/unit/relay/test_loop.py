@@ -135,6 +135,11 @@ class FakePublisher:
         self.sent += [envelope.event_id for envelope in envelopes]
         return [self.answer(envelope) for envelope in envelopes]
 
+    async def reach(self) -> None:
+        if self.outages:
+            self.outages -= 1
+            raise Unavailable("kafka", "no brokers")
+
     async def close(self) -> None:
         self.closed = True
 
@@ -376,3 +381,38 @@ async def test_a_judgement_that_the_database_did_not_take_is_made_later() -> Non
         await it.relay.run()
 
     assert it.store.judged_anew == [(list(range(SHARDS)), "contract-1")]
+
+
+async def test_a_relay_cut_off_from_kafka_leaves_its_shards_to_others_until_it_reaches_it_again() -> None:
+    it = bench(event(1), publisher=FakePublisher(outages=6), feeds=80)
+    held: list[float] = []
+    hold, publish = it.store.hold, it.publisher.publish
+
+    async def counted_hold(leases: Leases, duration: timedelta) -> Leases:
+        held.append(it.publisher.outages)
+        return await hold(leases, duration)
+
+    async def slow_publish(envelopes: Sequence[Envelope]) -> list[Delivery]:
+        it.clock.seconds += 6  # of a lease's 15
+        return await publish(envelopes)
+
+    it.store.hold = counted_hold  # type: ignore[method-assign]
+    it.publisher.publish = slow_publish  # type: ignore[method-assign]
+    await it.relay.start()
+    async with asyncio.timeout(5):
+        await it.relay.run()
+
+    assert it.store.released == dict.fromkeys(range(SHARDS), 1)
+    assert held[-1] == 0, "it took shards again only once Kafka answered"
+    assert it.figure("cpq_relay_published_total") == 1
+    assert it.figure("cpq_relay_shards") == SHARDS
+
+
+async def test_a_short_outage_is_no_reason_to_give_shards_up() -> None:
+    it = bench(event(1), publisher=FakePublisher(outages=3), feeds=80)
+    await it.relay.start()
+    async with asyncio.timeout(5):
+        await it.relay.run()
+
+    assert it.store.released is None
+    assert it.figure("cpq_relay_published_total") == 1
