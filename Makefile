@@ -8,7 +8,7 @@ PASSED = --env $(ENV) $(if $(EXTRA),-- $(EXTRA))
 STAGES := $(SETUP) tools --quiet && exec .venv/bin/python -m tests.stages
 
 .DEFAULT_GOAL := help
-.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine molecule lock bench-release bench-relay
+.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine faults mutants molecule lock bench-release bench-relay
 
 help: ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +60,14 @@ topology: ## units, faults, drifts, bad input, kill and resume on released ENV=c
 
 compat-engine: ## the workers against a newer engine version, beside released ENV=ci hosts
 	@$(SETUP) tools --quiet && .venv/bin/pytest -q tests/integration/worker/test_newer_engine.py
+
+FAULTS := $(SETUP) tools --quiet && CPQ_TEST_INVENTORY_ENV=$(if $(filter file,$(origin ENV)),ci,$(notdir $(ENV))) .venv/bin/python -m tests.faults
+
+faults: ## every fault scenario on released ENV=ci hosts, with a table at its end; SCENARIO=name for one, CPQ_FAULTS_SEED=n to replay
+	@$(FAULTS) $(SCENARIO)
+
+mutants: ## bugs planted on purpose, each to be caught by the fault scenarios; MUTANT=name for one
+	@$(FAULTS).mutants $(MUTANT)
 
 molecule: ## each role on a host of its own: check, converge, idempotence, verify, sabotage; ROLE=name for one
 	@$(SETUP) tools --quiet && .venv/bin/python -m tests.molecule $(ROLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -35,6 +36,7 @@ class UnitProcess:
         settings: its environment variables; the metrics address is chosen here.
         credentials: its credential files, by name.
         watchdog_seconds: what systemd would set as WatchdogSec, or None.
+        tree: the source tree that the process runs from.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class UnitProcess:
         settings: Mapping[str, str],
         credentials: Mapping[str, str],
         watchdog_seconds: float | None = None,
+        tree: Path = ROOT,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix=f"cpq-oms-{unit}-")
         folder = Path(self._folder.name)
@@ -58,7 +61,7 @@ class UnitProcess:
         self._log = folder / "log"
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(tree),
             "APP_ENV": "ci",
             "APP_INSTANCE_ID": f"{unit}-tests",
             "TENANT_MODE": "multi",
@@ -72,13 +75,19 @@ class UnitProcess:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"app.entrypoints.{unit}"],
-                cwd=ROOT,
+                cwd=tree,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also that of its process group."""
+        return self._process.pid
 
     @property
     def log(self) -> str:
@@ -134,8 +143,9 @@ class UnitProcess:
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        """End it as a crash would; harmless when it has ended."""
-        self._process.kill()
+        """End it and its children as a crash of the unit would; harmless when it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:

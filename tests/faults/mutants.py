@@ -1,0 +1,159 @@
+"""`make mutants`: plants known bugs one after the other and shows that the harness catches each.
+
+A mutant is a file of tests/mutants: exact texts of the source replaced in a copy of the tree, the units that run from
+the copy, the scenario that must notice, and the invariants of which at least one must be violated. A text that is no
+longer there, or there more than once, is an error: the mutant then has to be written anew. A mutant that survives
+fails the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.faults.__main__ import run_scenario, show
+from tests.faults.invariants import INVARIANTS
+from tests.faults.scenarios import load_scenarios
+from tests.faults.trial import Outcome
+from tests.faults.units import Units
+from tests.support.unit_process import ROOT
+
+FOLDER = ROOT / "tests" / "mutants"
+# A mutant that is not noticed at once is noticed by what never comes to rest: that need not be waited out.
+BUDGET_SECONDS = 40.0
+
+
+class MutantDoesNotApplyError(Exception):
+    """The source has changed under a mutant; the message names the file and the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One planted bug.
+
+    Attributes:
+        changes: file, text there now, text there instead.
+        units: names of the units that run with the bug.
+        scenario: the scenario that must notice.
+        caught_by: the invariants of which at least one must be violated.
+    """
+
+    name: str
+    bug: str
+    scenario: str
+    caught_by: tuple[str, ...]
+    units: tuple[str, ...]
+    changes: tuple[tuple[str, str, str], ...]
+
+    def apply(self, tree: Path) -> None:
+        """Plant the bug in a tree.
+
+        Raises:
+            MutantDoesNotApplyError: a text is not in its file exactly once.
+        """
+        for file, text, instead in self.changes:
+            path = tree / file
+            source = path.read_text() if path.is_file() else ""
+            if source.count(text) != 1:
+                raise MutantDoesNotApplyError(
+                    f"{self.name}: in {file} this text is there {source.count(text)} times, not once:\n{text}"
+                )
+            path.write_text(source.replace(text, instead))
+
+
+def load_mutants(folder: Path = FOLDER) -> dict[str, Mutant]:
+    """Read all mutants, by name.
+
+    Raises:
+        KeyError, ValueError: a field is missing, or an invariant or scenario is unknown.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.yml")):
+        entry: Mapping[str, Any] = yaml.safe_load(path.read_text())
+        mutant = Mutant(
+            name=path.stem,
+            bug=entry["bug"],
+            scenario=entry["scenario"],
+            caught_by=tuple(entry["caught_by"]),
+            units=tuple(entry["units"]),
+            changes=tuple((change["file"], change["text"], change["instead"]) for change in entry["changes"]),
+        )
+        known = {invariant.code for invariant in INVARIANTS}
+        if mutant.scenario not in load_scenarios() or not mutant.caught_by or not known.issuperset(mutant.caught_by):
+            raise ValueError(f"{path.name}: unknown scenario or invariant")
+        found[mutant.name] = mutant
+    return found
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[Path]:
+    """Give a copy of the source tree with the bug in it."""
+    with tempfile.TemporaryDirectory(prefix="cpq-oms-mutant-") as folder:
+        tree = Path(folder)
+        shutil.copytree(ROOT / "app", tree / "app", ignore=shutil.ignore_patterns("__pycache__"))
+        mutant.apply(tree)
+        yield tree
+
+
+def judge(mutant: Mutant, outcome: Outcome) -> str | None:
+    """Say why a mutant counts as survived, or None when it was caught."""
+    if outcome.trouble is not None and not outcome.violated:
+        return f"the trial proves nothing: {outcome.trouble}"
+    if not set(outcome.violated) & set(mutant.caught_by):
+        return f"violated {', '.join(outcome.violated) or 'nothing'}, expected one of {', '.join(mutant.caught_by)}"
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the named mutants or all; exit 1 when one survived or does not apply."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants", description=__doc__)
+    parser.add_argument("mutant", nargs="*", help="names of files in tests/mutants (default: all)")
+    arguments = parser.parse_args(argv)
+    seed = int(os.environ.get("CPQ_FAULTS_SEED") or 56)
+    mutants, scenarios = load_mutants(), load_scenarios()
+    for name in arguments.mutant:
+        if name not in mutants:
+            parser.error(f"unknown mutant {name!r}; there are {', '.join(mutants)}")
+    chosen = [mutant for mutant in mutants.values() if not arguments.mutant or mutant.name in arguments.mutant]
+    results: list[tuple[Mutant, Outcome | None, str | None]] = []
+    print(f"  seed {seed} (CPQ_FAULTS_SEED), {len(chosen)} mutants", flush=True)
+    with Units() as units:
+        for mutant in chosen:
+            print(f"  -> {mutant.name}: {mutant.bug}", flush=True)
+            try:
+                with planted(mutant) as tree:
+                    started = time.monotonic()
+                    units.use(tree, mutant.units)
+                    outcome = run_scenario(units, scenarios[mutant.scenario], seed, budget=BUDGET_SECONDS)
+                    units.use(ROOT, mutant.units)
+                    outcome.seconds = time.monotonic() - started
+            except MutantDoesNotApplyError as error:
+                print(f"  <- {error}")
+                results.append((mutant, None, "does not apply"))
+                continue
+            show(outcome)
+            results.append((mutant, outcome, judge(mutant, outcome)))
+    print(f"\n{'mutant':<38} {'scenario':<30} {'s':>6}  result")
+    for mutant, outcome_or_none, problem in results:
+        seconds = outcome_or_none.seconds if outcome_or_none else 0.0
+        caught = ", ".join(outcome_or_none.violated) if outcome_or_none else ""
+        result = f"SURVIVED: {problem}" if problem else f"caught by {caught}"
+        print(f"{mutant.name:<38} {mutant.scenario:<30} {seconds:>6.1f}  {result.splitlines()[0]}")
+    caught_count = sum(1 for _, _, problem in results if problem is None)
+    print(f"{caught_count} of {len(results)} mutants caught; replay: CPQ_FAULTS_SEED={seed}", flush=True)
+    return 0 if results and caught_count == len(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
