@@ -8,7 +8,7 @@ PASSED = --env $(ENV) $(if $(EXTRA),-- $(EXTRA))
 STAGES := $(SETUP) tools --quiet && exec .venv/bin/python -m tests.stages
 
 .DEFAULT_GOAL := help
-.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine faults mutants molecule lock bench-release bench-relay
+.PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine faults mutants molecule lock bench-worker bench-release bench-relay
 
 help: ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -83,6 +83,9 @@ lock: ## lock what pyproject.toml asks for: one file per artifact for the hosts'
 	@$(UV_COMPILE) --python-version 3.11 $(addprefix --extra ,$(UNITS) control) pyproject.toml -o .config/locks/control.txt
 
 ##@ Measurements
+
+bench-worker: ## jobs per second of our worker beside pyzeebe's own and the engine's limit, on released ENV=ci hosts
+	@$(SETUP) tools --quiet && CPQ_TEST_INVENTORY_ENV=$(if $(filter local,$(ENV)),ci,$(ENV)) .venv/bin/python -m tests.bench.worker
 
 bench-release: ## times of a first release, a repeat and a start from empty caches
 	@$(SETUP) tools --quiet && .venv/bin/python -m tests.bench.release

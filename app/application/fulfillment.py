@@ -32,8 +32,16 @@ from app.application.ports import (
     UnitOfWorkFactory,
 )
 from app.application.publication import Publication
-from app.domain.external_calls import FIRST_EPOCH, AttemptState, ExternalCallAttempt, idempotency_key
-from app.domain.fulfillment import FalloutCase, FulfillmentTask, TaskState, WorkflowReference, WorkflowState, order_hash
+from app.domain.external_calls import AttemptState, ExternalCallAttempt, idempotency_key
+from app.domain.fulfillment import (
+    FalloutCase,
+    FulfillmentTask,
+    HeldJob,
+    TaskState,
+    WorkflowReference,
+    WorkflowState,
+    order_hash,
+)
 from app.domain.order import Order, OrderChange, OrderState
 from app.domain.values import Actor, OrderId, TenantId
 from app.runtime.clock import Clock
@@ -169,6 +177,7 @@ class Fulfillment:
     Args:
         unit_of_work: opens a tenant's transaction.
         systems: the external systems, by name.
+        instance_id: this process, for what it leaves behind when it dies.
         environment: part of every idempotency key, so that environments that share a system never meet.
         max_runs: by step, its runs, crashed ones included, after which it falls out.
         clock: time for the records.
@@ -183,6 +192,7 @@ class Fulfillment:
         *,
         unit_of_work: UnitOfWorkFactory,
         systems: Mapping[str, ExternalSystem],
+        instance_id: str,
         environment: str,
         max_runs: Mapping[str, int],
         clock: Clock,
@@ -193,6 +203,7 @@ class Fulfillment:
     ) -> None:
         self._unit_of_work = unit_of_work
         self._systems = systems
+        self._instance_id = instance_id
         self._environment = environment
         self._max_runs = max_runs
         self._clock = clock
@@ -238,7 +249,7 @@ class Fulfillment:
             attempt = await uow.fulfillment.last_attempt(job.order_id, job.step)
             is_open = attempt is not None and attempt.is_open
             if attempt is None or not is_open:
-                attempt = await self._prepare(uow, job, system, request, attempt)
+                attempt = await self._prepare(uow, job, system, request, attempt, epoch=begun.held.task.epoch)
             await uow.commit()
         if begun.is_first:
             self._orders.reached(OrderState.IN_PROGRESS)
@@ -266,11 +277,7 @@ class Fulfillment:
             if not isinstance(begun, _Begun):
                 await uow.commit()
                 return begun
-            undone = sorted(
-                step
-                for step, task in begun.held.tasks.items()
-                if step != job.step and task.state is not TaskState.COMPLETED
-            )
+            undone = sorted(step for step, task in begun.held.tasks.items() if step != job.step and not task.is_settled)
             result: StepResult
             if undone:
                 result = await self._fall_out(uow, job, begun.held.task, "steps-not-completed", ", ".join(undone))
@@ -282,6 +289,7 @@ class Fulfillment:
             )
             await self._change_order(uow, job, begun.held.order, change, action="order.complete")
             await uow.fulfillment.save(begun.held.task.complete(None, now))
+            await uow.fulfillment.forget_jobs(job.order_id)
             await uow.workflow_references.save(begun.held.reference.finish(WorkflowState.COMPLETED, now))
             await uow.commit()
         self._orders.reached(OrderState.COMPLETED)
@@ -341,7 +349,10 @@ class Fulfillment:
             await self._change_order(uow, job, order, change, action="order.begin")
             order = change.order
         task = task.begin(now)
-        await uow.fulfillment.save(task)
+        held_job = HeldJob(
+            job.order_id, job.tenant_id, job.step, job.job_key, job.retries, self._instance_id, taken_at=now
+        )
+        await uow.fulfillment.begin(task, held_job)
         return _Begun(_Held(order, reference, held.tasks, task), is_first)
 
     def _objection(self, job: StepJob, order: Order, task: FulfillmentTask) -> tuple[str, str] | None:
@@ -362,16 +373,17 @@ class Fulfillment:
         system: str,
         request: Mapping[str, Any],
         former: ExternalCallAttempt | None,
+        *,
+        epoch: int,
     ) -> ExternalCallAttempt:
         """Write down the call that is about to go out."""
-        epoch = FIRST_EPOCH if former is None else former.epoch
         attempt = ExternalCallAttempt(
             attempt_id=self._ids.new(),
             tenant_id=job.tenant_id,
             order_id=job.order_id,
             step=job.step,
             epoch=epoch,
-            attempt_no=1 if former is None else former.attempt_no + 1,
+            attempt_no=1 if former is None or former.epoch != epoch else former.attempt_no + 1,
             external_system=system,
             idempotency_key=idempotency_key(self._environment, job.tenant_id, job.order_id, job.step, epoch),
             request_sha256=_sha256(request),
@@ -395,7 +407,7 @@ class Fulfillment:
             await uow.fulfillment.save_attempt(
                 former.finish(AttemptState.FAILED, now, status=found.status, error=found.error)
             )
-            attempt = await self._prepare(uow, job, system, request, former)
+            attempt = await self._prepare(uow, job, system, request, former, epoch=former.epoch)
             await uow.commit()
         return attempt
 
@@ -431,7 +443,7 @@ class Fulfillment:
             result: StepResult
             if isinstance(outcome, CallDone):
                 result = await self._step_done(uow, job, task, outcome)
-            elif task.state is TaskState.COMPLETED:  # another delivery of the job was faster
+            elif task.is_settled:  # another delivery of the job was faster, or a person
                 result = StepDone()
             elif isinstance(outcome, CallRefused):
                 result = await self._step_refused(uow, job, held, outcome)
@@ -451,7 +463,7 @@ class Fulfillment:
         return result
 
     async def _step_done(self, uow: UnitOfWork, job: StepJob, task: FulfillmentTask, done: CallDone) -> StepResult:
-        if task.state is TaskState.COMPLETED:
+        if task.is_settled:
             return StepDone()
         after = task.complete(done.reference, self._clock.now())
         await uow.fulfillment.save(after)
@@ -467,6 +479,7 @@ class Fulfillment:
         change = order.transition(OrderState.FAILED, reason=f"{job.step} was refused", actor=PRINCIPAL, now=now)
         await self._change_order(uow, job, order, change, action="order.fail")
         await uow.workflow_references.save(held.reference.finish(WorkflowState.FAILED, now))
+        await uow.fulfillment.forget_jobs(job.order_id)
         after = task.fail(refused.error, now)
         await uow.fulfillment.save(after)
         await self._audit(uow, job, "fulfillmentTask.fail", task, after)
@@ -532,7 +545,7 @@ class Fulfillment:
 
 def _settled(task: FulfillmentTask) -> StepResult | None:
     """What a step that needs no run answers, or None."""
-    if task.state is TaskState.COMPLETED:
+    if task.is_settled:
         return StepDone()
     if task.state is TaskState.FAILED:
         return StepRefused(task.last_error or "refused")

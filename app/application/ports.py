@@ -15,7 +15,7 @@ from uuid import UUID
 
 from app.domain.catalog import ProductOffering
 from app.domain.external_calls import ExternalCallAttempt
-from app.domain.fulfillment import FalloutCase, FulfillmentTask, WorkflowReference, WorkflowRequest
+from app.domain.fulfillment import FalloutCase, FulfillmentTask, HeldJob, WorkflowReference, WorkflowRequest
 from app.domain.order import Order, OrderTransition
 from app.domain.process_route import ProcessRoute
 from app.domain.quote import Quote
@@ -197,6 +197,14 @@ class FulfillmentRepository(Protocol):
 
     async def save(self, task: FulfillmentTask) -> None:
         """Store a task's new state."""
+        ...
+
+    async def begin(self, task: FulfillmentTask, job: HeldJob) -> None:
+        """Store a task whose run begins, and the job it begins by."""
+        ...
+
+    async def forget_jobs(self, order_id: OrderId) -> None:
+        """Forget which jobs an order had: its process has nothing left to do."""
         ...
 
     async def last_attempt(self, order_id: OrderId, step: str) -> ExternalCallAttempt | None:

@@ -11,6 +11,9 @@ from app.domain.values import OrderId, TenantId
 
 FIRST_EPOCH = 1
 
+_FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR = 400, 500
+_REQUEST_TIMEOUT = 408
+
 
 class AttemptState(StrEnum):
     """What is known of a call."""
@@ -54,6 +57,16 @@ class ExternalCallAttempt:
     response_status: int | None = None
     external_reference: str | None = None
     error: str | None = None
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether the external system itself said that it did nothing: a query may only have come too early."""
+        return (
+            self.state is AttemptState.FAILED
+            and self.response_status is not None
+            and _FIRST_CLIENT_ERROR <= self.response_status < _FIRST_SERVER_ERROR
+            and self.response_status != _REQUEST_TIMEOUT
+        )
 
     @property
     def is_open(self) -> bool:

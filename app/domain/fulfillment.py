@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from app.domain.external_calls import FIRST_EPOCH
 from app.domain.order import Order
 from app.domain.values import OrderId, TenantId
 
@@ -23,6 +24,8 @@ class TaskState(StrEnum):
     """Refused for good before the order had any effect outside: the order failed with it."""
     FALLOUT = "fallout"
     """Waits for a person; the order stays in progress."""
+    CANCELLED = "cancelled"
+    """Not done and not to be done, as a person decided; the order goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class FulfillmentTask:
 
     `run_count` counts the runs begun, crashed ones included: the workflow engine does not count those. A task is in
     progress from a run's beginning to its recorded end: one found so before a run begins had a run that died, or still
-    runs elsewhere.
+    runs elsewhere. `epoch` is part of the idempotency key of the step's calls.
     """
 
     order_id: OrderId
@@ -42,6 +45,12 @@ class FulfillmentTask:
     run_count: int = 0
     external_reference: str | None = None
     last_error: str | None = None
+    epoch: int = FIRST_EPOCH
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the order can be completed as far as this step goes."""
+        return self.state in {TaskState.COMPLETED, TaskState.CANCELLED}
 
     def begin(self, now: datetime) -> FulfillmentTask:
         """Count one more run."""
@@ -73,6 +82,15 @@ class FulfillmentTask:
         """Set the step aside for a person."""
         return replace(self, state=TaskState.FALLOUT, last_error=error, updated_at=now)
 
+    def start_over(self, now: datetime, *, is_new_epoch: bool) -> FulfillmentTask:
+        """Let the step run again, from its first run; under a new epoch its calls carry a new key."""
+        epoch = self.epoch + 1 if is_new_epoch else self.epoch
+        return replace(self, state=TaskState.PENDING, run_count=0, epoch=epoch, updated_at=now)
+
+    def cancel(self, now: datetime) -> FulfillmentTask:
+        """Give the step up; the order goes on."""
+        return replace(self, state=TaskState.CANCELLED, updated_at=now)
+
 
 @dataclass(frozen=True, slots=True)
 class FalloutCase:
@@ -85,6 +103,23 @@ class FalloutCase:
     error_code: str
     detail: str
     opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A job of the workflow engine that a worker process took for a step of an order.
+
+    Kept while the order is in fulfillment: the engine itself gives the job of a dead process to nobody else until its time
+    is over, but takes it back at once from whoever knows its key.
+    """
+
+    order_id: OrderId
+    tenant_id: TenantId
+    step: str
+    job_key: int
+    retries: int
+    instance_id: str
+    taken_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

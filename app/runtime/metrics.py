@@ -84,9 +84,20 @@ class WorkerMetrics:
         self._calls = Counter(
             "cpq_external_calls_total", "Calls to external systems.", ["system", "outcome"], registry=registry
         )
+        self._open_fallout = Gauge(
+            "cpq_fallout_open",
+            "Steps that wait for a person, of all tenants; shown by starters.",
+            ["step"],
+            registry=registry,
+        )
         self._engine_up = Gauge(
             "cpq_worker_engine_up", "1 while the workflow engine answered last time, else 0.", registry=registry
         )
+
+    def open_fallout(self, cases: Mapping[str, int]) -> None:
+        """Set how many fallout cases wait for a person, by step."""
+        for step, number in cases.items():
+            self._open_fallout.labels(step=step).set(number)
 
     def call(self, system: str, outcome: CallOutcome) -> None:
         """Count one call that went out to an external system."""

@@ -15,6 +15,7 @@ class TcpProxy:
 
     Attributes:
         is_losing_replies: what the server sends is thrown away; what the client sends still arrives.
+        is_holding_requests: what the client sends arrives nowhere, as over a broken link; replies still come.
         is_refusing: new connections are closed at once, and those there are cut.
         delay_s: how long each piece of the server's answers is held back.
         lost_bytes: how much of the server's answers was thrown away.
@@ -28,6 +29,7 @@ class TcpProxy:
         self._stopped = threading.Event()
         self._connections: set[socket.socket] = set()
         self.is_losing_replies = False
+        self.is_holding_requests = False
         self.is_refusing = False
         self.delay_s = 0.0
         self.lost_bytes = 0
@@ -89,6 +91,8 @@ class TcpProxy:
                     data = source.recv(65536)
                     if not data:
                         return
+                    if source is client and self.is_holding_requests:
+                        continue
                     if source is server and self.is_losing_replies:
                         self.lost_bytes += len(data)
                     else:

@@ -33,7 +33,9 @@ class Incident:
 
     key: int
     process_id: str
+    process_instance_key: int
     element_id: str
+    job_key: int
     message: str
     created_at_ms: int
 
@@ -66,6 +68,24 @@ class EngineRecords:
             return None
         return sorted(incidents.values(), key=lambda incident: incident.created_at_ms)
 
+    def incidents_of(self, process_instance_key: int, since: datetime, until: datetime | None) -> list[Incident]:
+        """Incidents of one process instance created since a moment, resolved or not, newest first.
+
+        Reading stops at the first record after `until`, so that it is short however much was exported since then.
+
+        Raises:
+            KafkaUnreachableError: the topic could not be read.
+        """
+        created: dict[int, Incident] = {}
+
+        def follow(record: dict[str, Any]) -> None:
+            if record.get("intent") == "CREATED":
+                _follow(created, record)
+
+        self._read(since, follow, until)
+        own = [incident for incident in created.values() if incident.process_instance_key == process_instance_key]
+        return sorted(own, key=lambda incident: -incident.created_at_ms)
+
     def processes(self) -> EngineView:
         """Every process the engine was given and every instance that lives, as far back as the topic reaches.
 
@@ -78,7 +98,9 @@ class EngineRecords:
         view.processes.sort(key=lambda process: (process.process_id, process.version))
         return view
 
-    def _read(self, since: datetime | None, follow: Callable[[dict[str, Any]], None]) -> bool:
+    def _read(
+        self, since: datetime | None, follow: Callable[[dict[str, Any]], None], until: datetime | None = None
+    ) -> bool:
         """Show every record since a moment, or from the beginning; False where the topic does not exist yet."""
         try:
             consumer = KafkaConsumer(**self._configuration)
@@ -89,6 +111,8 @@ class EngineRecords:
             if not numbers:
                 return False
             for record in self._records(consumer, [TopicPartition(TOPIC, number) for number in numbers], since):
+                if until is not None and _time(record) > until:
+                    break
                 follow(record)
         except (KafkaError, OSError) as error:
             raise KafkaUnreachableError(f"{type(error).__name__}: {error}") from error
@@ -130,7 +154,13 @@ def _follow(incidents: dict[int, Incident], record: dict[str, Any]) -> None:
     if record["intent"] == "CREATED":
         value = record["value"]
         incidents[record["key"]] = Incident(
-            record["key"], value["bpmnProcessId"], value["elementId"], value["errorMessage"], record["timestamp"]
+            key=record["key"],
+            process_id=value["bpmnProcessId"],
+            process_instance_key=value["processInstanceKey"],
+            element_id=value["elementId"],
+            job_key=value["jobKey"],
+            message=value["errorMessage"],
+            created_at_ms=record["timestamp"],
         )
     elif record["intent"] == "RESOLVED":
         incidents.pop(record["key"], None)

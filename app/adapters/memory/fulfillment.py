@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.application.ports import ConcurrentChange
 from app.domain.external_calls import ExternalCallAttempt
-from app.domain.fulfillment import FalloutCase, FulfillmentTask
+from app.domain.fulfillment import FalloutCase, FulfillmentTask, HeldJob
 from app.domain.values import OrderId
 
 
@@ -19,10 +19,11 @@ class FulfillmentRows:
     tasks: dict[tuple[OrderId, str], FulfillmentTask] = field(default_factory=dict)
     attempts: dict[UUID, ExternalCallAttempt] = field(default_factory=dict)
     cases: list[FalloutCase] = field(default_factory=list)
+    jobs: dict[tuple[OrderId, str], HeldJob] = field(default_factory=dict)
 
     def copy(self) -> FulfillmentRows:
         """A copy that can be changed without changing these."""
-        return FulfillmentRows(dict(self.tasks), dict(self.attempts), list(self.cases))
+        return FulfillmentRows(dict(self.tasks), dict(self.attempts), list(self.cases), dict(self.jobs))
 
 
 class MemoryFulfillmentRepository:
@@ -40,6 +41,13 @@ class MemoryFulfillmentRepository:
 
     async def save(self, task: FulfillmentTask) -> None:
         self._rows.tasks[task.order_id, task.step] = task
+
+    async def begin(self, task: FulfillmentTask, job: HeldJob) -> None:
+        await self.save(task)
+        self._rows.jobs[job.order_id, job.step] = job
+
+    async def forget_jobs(self, order_id: OrderId) -> None:
+        self._rows.jobs = {key: job for key, job in self._rows.jobs.items() if job.order_id != order_id}
 
     async def last_attempt(self, order_id: OrderId, step: str) -> ExternalCallAttempt | None:
         own = [

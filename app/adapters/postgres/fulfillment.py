@@ -11,7 +11,7 @@ from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
 from app.application.ports import ConcurrentChange
 from app.domain.external_calls import AttemptState, ExternalCallAttempt
-from app.domain.fulfillment import FalloutCase, FulfillmentTask, TaskState
+from app.domain.fulfillment import FalloutCase, FulfillmentTask, HeldJob, TaskState
 from app.domain.values import OrderId
 
 _SQL = NamedBlocks("fulfillment")
@@ -39,12 +39,19 @@ class PostgresFulfillmentRepository:
                 run_count=row["run_count"],
                 external_reference=row["external_reference"],
                 last_error=row["last_error"],
+                epoch=row["epoch"],
             )
             for row in await cursor.fetchall()
         ]
 
     async def save(self, task: FulfillmentTask) -> None:
         await self._connection.execute(_SQL["save"], asdict(task))
+
+    async def begin(self, task: FulfillmentTask, job: HeldJob) -> None:
+        await self._connection.execute(_SQL["begin"], asdict(task) | asdict(job))
+
+    async def forget_jobs(self, order_id: OrderId) -> None:
+        await self._connection.execute(_SQL["forget_jobs"], {"order_id": order_id})
 
     async def last_attempt(self, order_id: OrderId, step: str) -> ExternalCallAttempt | None:
         cursor = await self._connection.execute(_SQL["last_attempt"], {"order_id": order_id, "step": step})

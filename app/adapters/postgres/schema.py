@@ -10,7 +10,7 @@ from psycopg import errors
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
 
-REQUIRED_MIGRATION = "0016_expand_external_systems"
+REQUIRED_MIGRATION = "0017_expand_worker_repair"
 
 _SQL = NamedBlocks("schema")
 

@@ -7,12 +7,19 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+import grpc
 from pyzeebe import ZeebeClient, create_insecure_channel
 from pyzeebe.errors import ProcessInvalidError, PyZeebeError
 from pyzeebe.grpc_internals.types import DeployResourceResponse, TopologyResponse
+from pyzeebe.proto.gateway_pb2 import ResolveIncidentRequest, UpdateJobRetriesRequest
+from pyzeebe.proto.gateway_pb2_grpc import GatewayStub
 
 from app.application.operations import OperationError
+
+if TYPE_CHECKING:
+    from pyzeebe.proto.gateway_pb2_grpc import GatewayAsyncStub
 
 _TIMEOUT_SECONDS = 5.0
 _ROLE = TopologyResponse.BrokerInfo.Partition.PartitionBrokerRole
@@ -48,8 +55,10 @@ class DeployedProcess:
 class EngineOperations:
     """One session of the gateway."""
 
-    def __init__(self, client: ZeebeClient) -> None:
-        self._client = client
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._client = ZeebeClient(channel, max_connection_retries=1)
+        # The library has no words for incidents.
+        self._stub = cast("GatewayAsyncStub", GatewayStub(channel))
 
     async def state(self) -> EngineState:
         """Describe the engine's health.
@@ -94,6 +103,23 @@ class EngineOperations:
             if isinstance(deployment, DeployResourceResponse.ProcessMetadata)
         ]
 
+    async def resolve_incident(self, incident_key: int, job_key: int, retries: int) -> bool:
+        """Give the job of an incident its retries back and resolve the incident; False when it was resolved before.
+
+        Raises:
+            EngineUnreachableError: no answer; repeat it.
+        """
+        try:
+            await self._stub.UpdateJobRetries(
+                UpdateJobRetriesRequest(jobKey=job_key, retries=retries), timeout=_TIMEOUT_SECONDS
+            )
+            await self._stub.ResolveIncident(ResolveIncidentRequest(incidentKey=incident_key), timeout=_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return False
+            raise EngineUnreachableError(f"{error.code().name} {error.details()}") from error
+        return True
+
 
 @asynccontextmanager
 async def open_engine(address: str) -> AsyncIterator[EngineOperations]:
@@ -109,6 +135,6 @@ async def open_engine(address: str) -> AsyncIterator[EngineOperations]:
                 await channel.channel_ready()
         except TimeoutError as error:
             raise EngineUnreachableError(f"nothing answers on {address}") from error
-        yield EngineOperations(ZeebeClient(channel, max_connection_retries=1))
+        yield EngineOperations(channel)
     finally:
         await channel.close()

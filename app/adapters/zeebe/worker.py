@@ -170,6 +170,8 @@ class ZeebeJobWorker:
         channel: from `open_channel`; closed by its owner.
         name: shown by the engine as who works on a job.
         job_types: what is served.
+        left_behind: keys and retries of jobs that a former life of this process held when it died: they go back at once,
+            for the engine itself would wait until their time is over and up to 30 s more.
         concurrency: most jobs worked on at once, over all types; at least one for each.
         variables: names of the variables fetched with a job.
         request_timeout: how long the engine may hold a poll while there are no jobs, and how long a stop may take for it.
@@ -185,6 +187,7 @@ class ZeebeJobWorker:
         *,
         name: str,
         job_types: Sequence[ServedJobType],
+        left_behind: Sequence[tuple[int, int]] = (),
         concurrency: int,
         variables: Sequence[str],
         request_timeout: timedelta,
@@ -197,6 +200,8 @@ class ZeebeJobWorker:
         self._drain_timeout = drain_timeout.total_seconds()
         self._last_polls_timeout = request_timeout.total_seconds() + _LAST_POLLS_MARGIN
         adapter = ZeebeAdapter(channel, max_connection_retries=-1)
+        self._adapter = adapter
+        self._left_behind = left_behind
         turns = Turns(concurrency, [job_type.name for job_type in job_types])
         self._pollers = [
             _Poller(
@@ -236,12 +241,32 @@ class ZeebeJobWorker:
         """Serve until `stop`, then drain."""
         async with asyncio.TaskGroup() as group:
             polls = [group.create_task(poller.poll(), name=f"poll {poller.name}") for poller in self._pollers]
+            back = group.create_task(self._hand_back(), name="hand back")
             await self._stop.wait()
+            back.cancel()
             log.info("draining", running=self.running)
             await asyncio.wait(polls, timeout=self._last_polls_timeout)
             for poll in polls:
                 poll.cancel()
         await self._drain()
+
+    async def _hand_back(self) -> None:
+        """Hand back what a former life held, as soon as the engine answers."""
+        backoff = Backoff(initial=0.25, maximum=5.0)
+        for key, retries in self._left_behind:
+            failures = 0
+            while True:
+                try:
+                    async with asyncio.timeout(_SETTLE_TIMEOUT):
+                        await self._adapter.fail_job(key, max(retries, 1), "handed back: its worker died", 0, {})
+                except (JobNotFoundError, JobAlreadyDeactivatedError):
+                    break  # settled before the death
+                except AWAY:
+                    failures += 1
+                    await asyncio.sleep(backoff.delay(failures))
+                    continue
+                log.info("handed back what a former life held", job_key=key)
+                break
 
     async def _drain(self) -> None:
         running = {task for poller in self._pollers for task in poller.running}

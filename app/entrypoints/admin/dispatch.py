@@ -32,6 +32,7 @@ _GROUPS = {
     ("db",): "The database beside its schema.",
     ("db", "grants"): "Who may do what, against the contract.",
     ("external",): "External systems: breakers, endpoints, and what they did against what was recorded.",
+    ("fallout",): "Steps that wait for a person, and what was decided.",
     ("flags",): "Feature flags, for the environment and for tenants.",
     ("outbox",): "Events that were published.",
     ("processes",): "Versions of business processes: routed, draining, retired.",

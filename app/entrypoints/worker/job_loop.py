@@ -29,6 +29,10 @@ class JobLoop:
         self._notifier = notifier
         self._status = ""
 
+    def is_making_progress(self) -> bool:
+        """Whether polls and jobs move and the engine answers."""
+        return self._worker.is_engine_up and not self._worker.is_stalled()
+
     async def run(self) -> None:
         """Work until a stop is requested and everything is settled; raises what breaks the worker."""
         working = asyncio.create_task(self._worker.run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -18,12 +19,27 @@ HEARTBEAT_SECONDS = 10.0
 class Presence:
     """The registration for the time of an `async with` block.
 
-    A process that dies leaves its registration behind with an old heartbeat; that is how its death is seen.
+    A process that dies leaves its registration behind with an old heartbeat; that is how its death is seen. One whose work
+    does not move sends none either: it serves nothing, however much it lives.
+
+    Args:
+        registrations: where it is written.
+        registration: what the process serves.
+        is_making_progress: whether its work moves.
+        interval: seconds between heartbeats.
     """
 
-    def __init__(self, registrations: WorkerRegistrations, registration: WorkerRegistration) -> None:
+    def __init__(
+        self,
+        registrations: WorkerRegistrations,
+        registration: WorkerRegistration,
+        is_making_progress: Callable[[], bool],
+        interval: float = HEARTBEAT_SECONDS,
+    ) -> None:
         self._registrations = registrations
         self._registration = registration
+        self._is_making_progress = is_making_progress
+        self._interval = interval
         self._beating: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -51,7 +67,10 @@ class Presence:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._interval)
+            if not self._is_making_progress():
+                log.warning("no heartbeat: no progress")
+                continue
             try:
                 await self._registrations.announce(self._registration)
             except StoreUnavailable as error:

@@ -13,6 +13,9 @@ from app.runtime.shutdown import Shutdown
 
 log = get_logger(__name__)
 
+# A pass has time limits of its own for everything it asks.
+_LONGEST_PASS = 30.0
+
 
 class ReactionLoop:
     """Runs a reaction runner.
@@ -41,12 +44,18 @@ class ReactionLoop:
         self._clock = clock
         self._backoff = Backoff(initial=0.5, maximum=5.0)
         self._failures = 0
+        self._passed_at = clock.monotonic()
         self._status = ""
+
+    def is_making_progress(self) -> bool:
+        """Whether passes are made: each comes at most a poll interval after the one before."""
+        return self._clock.monotonic() - self._passed_at < self._poll_interval + _LONGEST_PASS
 
     async def run(self) -> None:
         """Pass after pass until a stop is requested; a pass is never cut, so nothing is left half done."""
         while not self._shutdown.requested:
             result = await self._runner.run_pass()
+            self._passed_at = self._clock.monotonic()
             self._notifier.watchdog()
             self._show(result)
             if result.problem:

@@ -15,6 +15,9 @@ from app.runtime.shutdown import Shutdown
 
 log = get_logger(__name__)
 
+# A pass has time limits of its own for everything it asks.
+_LONGEST_PASS = 30.0
+
 
 class EngineObserver(Protocol):
     """Is told whether the engine answers: metrics, never decisions."""
@@ -57,13 +60,19 @@ class StartLoop:
         self._clock = clock
         self._backoff = Backoff(initial=0.5, maximum=5.0)
         self._failures = 0
+        self._passed_at = clock.monotonic()
         self._status = ""
+
+    def is_making_progress(self) -> bool:
+        """Whether passes are made: each comes at most a poll interval after the one before."""
+        return self._clock.monotonic() - self._passed_at < self._poll_interval + _LONGEST_PASS
 
     async def run(self) -> None:
         """Pass after pass until a stop is requested; a pass is never cut, so nothing is left half done."""
         while not self._shutdown.requested:
             self._wake.clear()
             result = await self._starter.run_pass()
+            self._passed_at = self._clock.monotonic()
             self._notifier.watchdog()
             self._show(result)
             if result.problem:

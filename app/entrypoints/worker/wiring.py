@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -37,6 +37,7 @@ from app.application.publication import Publication
 from app.application.reaction_runs import ReactionPolicy, ReactionRunner
 from app.application.workflow_start import WorkflowStarter
 from app.contracts.loader import Contracts, ExternalSystemPolicy
+from app.entrypoints.worker.fallout_watch import watch_fallout
 from app.entrypoints.worker.job_handler import VARIABLE_NAMES, JobHandler
 from app.entrypoints.worker.job_loop import JobLoop
 from app.entrypoints.worker.presence import Presence
@@ -58,6 +59,9 @@ from app.settings.worker import WorkerSettings
 DRAIN_TIMEOUT = timedelta(seconds=25)
 """For jobs that run when a stop is requested; hand-backs and the way out fit beside it into the unit's TimeoutStopSec."""
 
+# The engine looks for jobs over their time every 30 s.
+_LAPSE = timedelta(seconds=30)
+
 
 REACTIONS = "reactions"
 """The group that carries out what events asked to be done outside."""
@@ -65,6 +69,10 @@ REACTIONS = "reactions"
 
 class Loop(Protocol):
     """What a worker process does, whatever its group."""
+
+    def is_making_progress(self) -> bool:
+        """Whether the work itself moves: the registration's heartbeat depends on it."""
+        ...
 
     async def run(self) -> None:
         """Work until a stop is requested, and drain."""
@@ -122,7 +130,10 @@ async def started_worker(
             loop = _reaction_loop(common)
         else:
             loop = _start_loop(common, parameters)
-        async with loop as running, Presence(PostgresWorkerRegistrations(pool), registration):
+        async with (
+            loop as running,
+            Presence(PostgresWorkerRegistrations(pool), registration, running.is_making_progress),
+        ):
             yield running
 
 
@@ -157,7 +168,16 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
             observer=common.metrics,
             concurrency=common.settings.db_pool_max,
         )
-        listening = asyncio.create_task(requests.listen())
+        background = [
+            asyncio.create_task(requests.listen()),
+            asyncio.create_task(
+                watch_fallout(
+                    PostgresWorkerRegistrations(common.pool).open_fallout,
+                    common.metrics,
+                    common.contracts.job_types.job_types,
+                )
+            ),
+        ]
         try:
             yield StartLoop(
                 starter,
@@ -169,9 +189,9 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
                 clock=common.clock,
             )
         finally:
-            listening.cancel()
-            with suppress(asyncio.CancelledError):
-                await listening
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
 
 
 def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str, ExternalSystem]:
@@ -253,6 +273,7 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
         fulfillment = Fulfillment(
             unit_of_work=unit_of_work_factory(common.pool),
             systems=_external_systems(common, client),
+            instance_id=settings.app_instance_id,
             environment=settings.app_env,
             max_runs={name: how.retries for name, how in served.items()},
             clock=common.clock,
@@ -278,6 +299,9 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
                 )
                 for name, how in served.items()
             ],
+            left_behind=await PostgresWorkerRegistrations(common.pool).jobs_left_behind(
+                settings.app_instance_id, max((how.timeout for how in served.values()), default=timedelta()) + _LAPSE
+            ),
             concurrency=settings.worker_threads,
             variables=VARIABLE_NAMES,
             request_timeout=settings.worker_request_timeout,

@@ -251,7 +251,7 @@ async def _process_deployed(services: Services, admin_connection: Connection) ->
     """The engine has the processes, and the database knows it; the same content again changes nothing."""
     definitions = {item.process_id: item for item in read_definitions(BPMN, load_processes())}
     async with open_channel(services.address("zeebe")) as channel:
-        answers = await EngineOperations(ZeebeClient(channel)).deploy([item.file for item in definitions.values()])
+        answers = await EngineOperations(channel).deploy([item.file for item in definitions.values()])
     for answer in answers:
         await ProcessDeployments(admin_connection).record(
             definitions[answer.process_id].as_deployed(answer.version, answer.key, installed_release())

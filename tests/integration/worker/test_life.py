@@ -88,12 +88,12 @@ def test_wrong_settings_are_all_named_and_nothing_starts() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"WORKER_GROUP": "fulfilment"}, "WORKER_GROUP: expected one of fulfillment, starter"),
+        ({"WORKER_GROUP": "fulfilment"}, "WORKER_GROUP: expected one of fulfillment, reactions, starter"),
         (
             {"WORKER_ENABLED_TYPES": "reserve-stock"},
             "WORKER_ENABLED_TYPES: reserve-stock is no job type of group fulfillment",
         ),
-        ({"EXTERNAL_TIMEOUT": "PT20S"}, "EXTERNAL_TIMEOUT: expected at most PT8S"),
+        ({"WORKER_TYPE_OVERRIDES": "provision-service.timeout=PT12S"}, "EXTERNAL_TIMEOUT: expected at most PT2S"),
     ],
 )
 def test_settings_that_disagree_with_the_contract_are_refused(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyzeebe import ZeebeClient
 
 from app.adapters.zeebe.channel import open_channel
 from app.adapters.zeebe.operations import EngineOperations
@@ -32,7 +31,7 @@ async def test_every_process_version_is_worked_to_its_end_on_the_newer_engine(
 ) -> None:
     async with open_channel(engine_address) as channel:
         files = [BPMN / process.file for process in load_processes().processes.values()]
-        deployed = await EngineOperations(ZeebeClient(channel)).deploy(files)
+        deployed = await EngineOperations(channel).deploy(files)
     assert {process.process_id for process in deployed} == set(load_processes().processes)
     first = await orders.place()
     async with route_to(orders.connection, "order-fulfillment-v2", tenant_id):

@@ -146,6 +146,7 @@ class Lab:
         self.fulfillment = Fulfillment(
             unit_of_work=self.open,
             systems=self.systems,
+            instance_id="tests",
             environment="test",
             max_runs=dict.fromkeys(JOBS, 3),
             clock=self.clock,

@@ -15,8 +15,24 @@ SELECT * FROM cpq.fulfillment_task WHERE order_id = %(order_id)s ORDER BY step F
 -- A task's new state.
 UPDATE cpq.fulfillment_task SET
     state = %(state)s, run_count = %(run_count)s, external_reference = %(external_reference)s,
-    last_error = %(last_error)s, updated_at = %(updated_at)s
+    last_error = %(last_error)s, epoch = %(epoch)s, updated_at = %(updated_at)s
 WHERE order_id = %(order_id)s AND step = %(step)s;
+
+-- name: begin
+-- A task whose run begins, and the job it begins by: one round trip before every external call.
+WITH begun AS (
+    UPDATE cpq.fulfillment_task SET state = %(state)s, run_count = %(run_count)s, updated_at = %(updated_at)s
+    WHERE order_id = %(order_id)s AND step = %(step)s
+)
+INSERT INTO cpq.held_job (order_id, tenant_id, step, job_key, retries, instance_id, taken_at)
+VALUES (%(order_id)s, %(tenant_id)s, %(step)s, %(job_key)s, %(retries)s, %(instance_id)s, %(taken_at)s)
+ON CONFLICT (order_id, step) DO UPDATE SET
+    job_key = excluded.job_key, retries = excluded.retries, instance_id = excluded.instance_id,
+    taken_at = excluded.taken_at;
+
+-- name: forget_jobs
+-- The process of an order has nothing left to do.
+DELETE FROM cpq.held_job WHERE order_id = %(order_id)s;
 
 -- name: last_attempt
 -- The newest call of a step.

@@ -15,6 +15,14 @@ ON CONFLICT (instance_id) DO UPDATE SET
     variables_schema_versions = excluded.variables_schema_versions, release_id = excluded.release_id,
     started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at;
 
+-- name: jobs_left_behind
+-- What a former life of the instance held when it died.
+SELECT job_key, retries FROM cpq.jobs_held_by(%(instance_id)s, now() - %(within)s::interval);
+
+-- name: open_fallout
+-- How many cases wait for a person, by step.
+SELECT step, cases FROM cpq.open_fallout();
+
 -- name: remove
 -- The registration of one run of an instance: a run that began since keeps its own.
 DELETE FROM cpq.worker_registration WHERE instance_id = %(instance_id)s AND started_at = %(started_at)s;

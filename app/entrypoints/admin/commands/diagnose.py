@@ -48,7 +48,9 @@ async def _asked(name: str, question: Awaitable[dict[str, Any]]) -> tuple[str, d
 
 async def _database(session: Session) -> dict[str, Any]:
     async with session.database() as connection:
-        answer = asdict(await PlatformHealth(connection).database())
+        health = PlatformHealth(connection)
+        answer = asdict(await health.database())
+        answer["open_fallout"] = await health.open_fallout()
         answer["workers"] = [asdict(worker) for worker in await ProcessDeployments(connection).live_workers()]
         answer["migrated"] = await has_table(connection, "migration_ledger")
     return answer
