@@ -9,8 +9,6 @@ at once, without a call, however often the engine hands it out.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +18,6 @@ from typing import Any, TypeAlias
 from app.application.ports import (
     AuditEntry,
     CallDone,
-    CallName,
     CallNotDone,
     CallObserver,
     CallOutcome,
@@ -32,7 +29,8 @@ from app.application.ports import (
     UnitOfWorkFactory,
 )
 from app.application.publication import Publication
-from app.domain.external_calls import AttemptState, ExternalCallAttempt, idempotency_key
+from app.application.written_calls import StepCall, WrittenCalls, outcome_name
+from app.domain.external_calls import ExternalCallAttempt
 from app.domain.fulfillment import (
     FalloutCase,
     FulfillmentTask,
@@ -204,7 +202,7 @@ class Fulfillment:
         self._unit_of_work = unit_of_work
         self._systems = systems
         self._instance_id = instance_id
-        self._environment = environment
+        self._written = WrittenCalls(unit_of_work=unit_of_work, environment=environment, clock=clock, ids=ids)
         self._max_runs = max_runs
         self._clock = clock
         self._ids = ids
@@ -245,11 +243,11 @@ class Fulfillment:
             if not isinstance(begun, _Begun):
                 await uow.commit()
                 return begun
-            request = request_for(begun.held.order)
+            call = StepCall(job.tenant_id, job.order_id, job.step, system, request_for(begun.held.order))
             attempt = await uow.fulfillment.last_attempt(job.order_id, job.step)
             is_open = attempt is not None and attempt.is_open
             if attempt is None or not is_open:
-                attempt = await self._prepare(uow, job, system, request, attempt, epoch=begun.held.task.epoch)
+                attempt = await self._written.prepare(uow, call, attempt, epoch=begun.held.task.epoch)
             await uow.commit()
         if begun.is_first:
             self._orders.reached(OrderState.IN_PROGRESS)
@@ -257,8 +255,8 @@ class Fulfillment:
             found = await self._systems[system].find(attempt.idempotency_key)
             if not isinstance(found, CallNotDone):
                 return await self._record(job, attempt, found)
-            attempt = await self._prepare_again(job, system, request, attempt, found)
-        outcome = await self._call(system, attempt.idempotency_key, request)
+            attempt = await self._written.prepare_again(call, attempt, found)
+        outcome = await self._call(system, attempt.idempotency_key, call.request)
         return await self._record(job, attempt, outcome)
 
     async def complete_order(self, job: StepJob) -> StepResult:
@@ -366,55 +364,10 @@ class Fulfillment:
             return "runs-exhausted", f"{task.run_count} runs without a result; last error: {last_error}"
         return None
 
-    async def _prepare(
-        self,
-        uow: UnitOfWork,
-        job: StepJob,
-        system: str,
-        request: Mapping[str, Any],
-        former: ExternalCallAttempt | None,
-        *,
-        epoch: int,
-    ) -> ExternalCallAttempt:
-        """Write down the call that is about to go out."""
-        attempt = ExternalCallAttempt(
-            attempt_id=self._ids.new(),
-            tenant_id=job.tenant_id,
-            order_id=job.order_id,
-            step=job.step,
-            epoch=epoch,
-            attempt_no=1 if former is None or former.epoch != epoch else former.attempt_no + 1,
-            external_system=system,
-            idempotency_key=idempotency_key(self._environment, job.tenant_id, job.order_id, job.step, epoch),
-            request_sha256=_sha256(request),
-            state=AttemptState.PREPARED,
-            prepared_at=self._clock.now(),
-        )
-        await uow.fulfillment.add_attempt(attempt)
-        return attempt
-
-    async def _prepare_again(
-        self,
-        job: StepJob,
-        system: str,
-        request: Mapping[str, Any],
-        former: ExternalCallAttempt,
-        found: CallNotDone,
-    ) -> ExternalCallAttempt:
-        """Close a call that had no effect and write down the next one, together."""
-        async with self._unit_of_work(job.tenant_id) as uow:
-            now = self._clock.now()
-            await uow.fulfillment.save_attempt(
-                former.finish(AttemptState.FAILED, now, status=found.status, error=found.error)
-            )
-            attempt = await self._prepare(uow, job, system, request, former, epoch=former.epoch)
-            await uow.commit()
-        return attempt
-
     async def _call(self, system: str, key: str, request: Mapping[str, Any]) -> CallOutcome:
         """Call, and when the answer is lost ask at once what was done."""
         outcome = await self._systems[system].call(key, request)
-        self._calls.call(system, _NAMES[type(outcome)])
+        self._calls.call(system, outcome_name(outcome))
         if not isinstance(outcome, CallUnknown):
             return outcome
         log.warning("outcome of an external call is unknown", system=system, idempotency_key=key, error=outcome.error)
@@ -434,12 +387,7 @@ class Fulfillment:
             if held is None:  # rows are never deleted
                 raise LookupError(f"order {job.order_id} is gone")
             now, task = self._clock.now(), held.task
-            state = _STATES[type(outcome)]
-            reference_there = outcome.reference if isinstance(outcome, CallDone) else None
-            error = None if isinstance(outcome, CallDone) else outcome.error
-            await uow.fulfillment.save_attempt(
-                attempt.finish(state, now, status=outcome.status, reference=reference_there, error=error)
-            )
+            await self._written.close(uow, attempt, outcome)
             result: StepResult
             if isinstance(outcome, CallDone):
                 result = await self._step_done(uow, job, task, outcome)
@@ -560,23 +508,5 @@ def _suspicion(task: FulfillmentTask) -> _Suspect | None:
     return _Suspect() if is_dying else None
 
 
-_NAMES: Mapping[type[CallOutcome], CallName] = {
-    CallDone: "done",
-    CallRefused: "refused",
-    CallNotDone: "not_done",
-    CallUnknown: "unknown",
-}
-_STATES: Mapping[type[CallOutcome], AttemptState] = {
-    CallDone: AttemptState.SUCCEEDED,
-    CallRefused: AttemptState.FAILED,
-    CallNotDone: AttemptState.FAILED,
-    CallUnknown: AttemptState.UNKNOWN,
-}
-
-
 def _order_head(order: Order) -> Mapping[str, Any]:
     return {"orderId": str(order.order_id), "tenantId": order.tenant_id}
-
-
-def _sha256(request: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -8,8 +8,6 @@ used up it fails, and a fallout case tells a person.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ from uuid import UUID
 from app.application.ports import (
     AuditEntry,
     CallDone,
-    CallName,
     CallNotDone,
     CallObserver,
     CallOutcome,
@@ -31,7 +28,8 @@ from app.application.ports import (
     StoreUnavailable,
     UnitOfWork,
 )
-from app.domain.external_calls import FIRST_EPOCH, AttemptState, ExternalCallAttempt, idempotency_key
+from app.application.written_calls import StepCall, WrittenCalls, outcome_name
+from app.domain.external_calls import FIRST_EPOCH, ExternalCallAttempt
 from app.domain.fulfillment import FalloutCase
 from app.domain.values import Actor, OrderId, TenantId
 from app.messaging.retry import Backoff
@@ -61,6 +59,11 @@ class Reaction:
     external_system: str
     request: Mapping[str, Any]
     runs: int
+
+    @property
+    def call(self) -> StepCall:
+        """What goes out for it."""
+        return StepCall(self.tenant_id, self.order_id, self.step, self.external_system, self.request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class ReactionRunner:
         self._unit_of_work = unit_of_work
         self._systems = systems
         self._policies = policies
-        self._environment = environment
+        self._written = WrittenCalls(unit_of_work=unit_of_work, environment=environment, clock=clock, ids=ids)
         self._clock = clock
         self._ids = ids
         self._calls = calls
@@ -196,9 +199,9 @@ class ReactionRunner:
             if not isinstance(found, CallNotDone):
                 await self._record(reaction, attempt, found)
                 return
-            attempt = await self._prepare_again(reaction, attempt, found)
+            attempt = await self._written.prepare_again(reaction.call, attempt, found)
         outcome = await system.call(attempt.idempotency_key, reaction.request)
-        self._calls.call(reaction.external_system, _NAMES[type(outcome)])
+        self._calls.call(reaction.external_system, outcome_name(outcome))
         await self._record(reaction, attempt, outcome)
 
     async def _begin(self, due: DueReaction) -> tuple[Reaction, ExternalCallAttempt, bool] | None:
@@ -225,55 +228,16 @@ class ReactionRunner:
             attempt = await uow.fulfillment.last_attempt(reaction.order_id, reaction.step)
             was_open = attempt is not None and attempt.is_open
             if attempt is None or not was_open:
-                attempt = await self._prepare(uow, reaction, attempt)
+                epoch = FIRST_EPOCH if attempt is None else attempt.epoch
+                attempt = await self._written.prepare(uow, reaction.call, attempt, epoch=epoch)
             await uow.commit()
         return reaction, attempt, was_open
-
-    async def _prepare(
-        self, uow: UnitOfWork, reaction: Reaction, former: ExternalCallAttempt | None
-    ) -> ExternalCallAttempt:
-        epoch = FIRST_EPOCH if former is None else former.epoch
-        attempt = ExternalCallAttempt(
-            attempt_id=self._ids.new(),
-            tenant_id=reaction.tenant_id,
-            order_id=reaction.order_id,
-            step=reaction.step,
-            epoch=epoch,
-            attempt_no=1 if former is None else former.attempt_no + 1,
-            external_system=reaction.external_system,
-            idempotency_key=idempotency_key(
-                self._environment, reaction.tenant_id, reaction.order_id, reaction.step, epoch
-            ),
-            request_sha256=hashlib.sha256(json.dumps(reaction.request, sort_keys=True).encode()).hexdigest(),
-            state=AttemptState.PREPARED,
-            prepared_at=self._clock.now(),
-        )
-        await uow.fulfillment.add_attempt(attempt)
-        return attempt
-
-    async def _prepare_again(
-        self, reaction: Reaction, former: ExternalCallAttempt, found: CallNotDone
-    ) -> ExternalCallAttempt:
-        """Close a call that had no effect and write down the next one, together."""
-        async with self._unit_of_work(reaction.tenant_id) as uow:
-            now = self._clock.now()
-            closed = former.finish(AttemptState.FAILED, now, status=found.status, error=found.error)
-            await uow.fulfillment.save_attempt(closed)
-            attempt = await self._prepare(uow, reaction, former)
-            await uow.commit()
-        return attempt
 
     async def _record(self, reaction: Reaction, attempt: ExternalCallAttempt, outcome: CallOutcome) -> None:
         """Write down what became of a call and what follows from it."""
         policy = self._policies[reaction.consumer_group]
         async with self._unit_of_work(reaction.tenant_id) as uow:
-            reference = outcome.reference if isinstance(outcome, CallDone) else None
-            error = None if isinstance(outcome, CallDone) else outcome.error
-            await uow.fulfillment.save_attempt(
-                attempt.finish(
-                    _STATES[type(outcome)], self._clock.now(), status=outcome.status, reference=reference, error=error
-                )
-            )
+            await self._written.close(uow, attempt, outcome)
             match outcome:
                 case CallDone():
                     await self._done(uow, reaction, outcome)
@@ -326,17 +290,3 @@ class ReactionRunner:
                 after=after,
             )
         )
-
-
-_NAMES: Mapping[type[CallOutcome], CallName] = {
-    CallDone: "done",
-    CallRefused: "refused",
-    CallNotDone: "not_done",
-    CallUnknown: "unknown",
-}
-_STATES: Mapping[type[CallOutcome], AttemptState] = {
-    CallDone: AttemptState.SUCCEEDED,
-    CallRefused: AttemptState.FAILED,
-    CallNotDone: AttemptState.FAILED,
-    CallUnknown: AttemptState.UNKNOWN,
-}
