@@ -34,16 +34,15 @@ from app.application.fulfillment import Fulfillment
 from app.application.guarded_system import GuardedExternalSystem
 from app.application.ports import ExternalSystem, StoreUnavailable, WorkerRegistration
 from app.application.publication import Publication
-from app.application.reaction_runs import ReactionPolicy, ReactionRunner
-from app.application.workflow_start import WorkflowStarter
+from app.application.reaction_runs import ReactionPass, ReactionPolicy, ReactionRunner
+from app.application.workflow_start import StartPass, WorkflowStarter
 from app.contracts.loader import Contracts, ExternalSystemPolicy
 from app.entrypoints.worker.fallout_watch import watch_fallout
 from app.entrypoints.worker.job_handler import VARIABLE_NAMES, JobHandler
 from app.entrypoints.worker.job_loop import JobLoop
+from app.entrypoints.worker.pass_loop import PassLoop
 from app.entrypoints.worker.presence import Presence
-from app.entrypoints.worker.reaction_loop import ReactionLoop
 from app.entrypoints.worker.registry import JOBS
-from app.entrypoints.worker.start_loop import StartLoop
 from app.entrypoints.worker.type_settings import type_settings
 from app.messaging.retry import Backoff
 from app.runtime.clock import Clock, SystemClock
@@ -153,9 +152,14 @@ class _Common:
 
 
 @asynccontextmanager
-async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIterator[StartLoop]:
+async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIterator[PassLoop[StartPass]]:
     """The loop of the group that serves no job type: it starts processes."""
     requests = WorkflowRequests(parameters)
+
+    def engine_answered(result: StartPass) -> None:
+        if result.engine_problem or result.attempted:
+            common.metrics.engine(up=result.engine_problem is None)
+
     async with open_channel(str(common.settings.camunda_grpc_address)) as channel:
         starter = WorkflowStarter(
             queue=PostgresStartQueue(common.pool),
@@ -179,13 +183,14 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
             ),
         ]
         try:
-            yield StartLoop(
-                starter,
+            yield PassLoop(
+                starter.run_pass,
+                doing="starting processes",
                 wake=requests.wake,
+                observe=engine_answered,
                 poll_interval=common.settings.worker_poll_interval,
                 shutdown=common.shutdown,
                 notifier=common.notifier,
-                observer=common.metrics,
                 clock=common.clock,
             )
         finally:
@@ -231,7 +236,7 @@ def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str
 
 
 @asynccontextmanager
-async def _reaction_loop(common: _Common) -> AsyncIterator[ReactionLoop]:
+async def _reaction_loop(common: _Common) -> AsyncIterator[PassLoop[ReactionPass]]:
     """The loop of the group that carries out reactions."""
     settings = common.settings
     policies = {}
@@ -254,8 +259,9 @@ async def _reaction_loop(common: _Common) -> AsyncIterator[ReactionLoop]:
             calls=common.metrics,
             concurrency=settings.db_pool_max,
         )
-        yield ReactionLoop(
-            runner,
+        yield PassLoop(
+            runner.run_pass,
+            doing="carrying out reactions",
             poll_interval=settings.worker_poll_interval,
             shutdown=common.shutdown,
             notifier=common.notifier,

@@ -1,12 +1,12 @@
-"""The life of a starter: passes over the due references, at once when woken and every now and then without."""
+"""The life of a worker that looks for work by itself: pass after pass, and a rest while nothing is due."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from app.application.workflow_start import StartPass, WorkflowStarter
 from app.messaging.retry import Backoff
 from app.runtime.clock import Clock
 from app.runtime.logging import get_logger
@@ -19,44 +19,56 @@ log = get_logger(__name__)
 _LONGEST_PASS = 30.0
 
 
-class EngineObserver(Protocol):
-    """Is told whether the engine answers: metrics, never decisions."""
+class WorkPass(Protocol):
+    """What one pass came to."""
 
-    def engine(self, *, up: bool) -> None:
-        """The engine answered, or did not."""
+    @property
+    def is_more_due(self) -> bool:
+        """Whether there may be more that is due now."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """What to wait for before the next pass, or None."""
         ...
 
 
-class StartLoop:
-    """Runs a starter.
+PassT = TypeVar("PassT", bound=WorkPass)
+
+
+class PassLoop(Generic[PassT]):
+    """Makes passes until asked to stop.
 
     Args:
-        starter: the starter.
-        wake: set when a workflow request was committed.
+        run_pass: makes one.
+        doing: what STATUS says while nothing is in the way.
+        wake: set when there is work, so that a rest ends at once; None where nobody tells.
+        observe: told of every pass.
         poll_interval: longest time between two passes.
         shutdown: the request to stop.
         notifier: the service manager.
-        observer: metrics.
         clock: monotonic time.
     """
 
     def __init__(
         self,
-        starter: WorkflowStarter,
+        run_pass: Callable[[], Awaitable[PassT]],
         *,
-        wake: asyncio.Event,
+        doing: str,
+        wake: asyncio.Event | None = None,
+        observe: Callable[[PassT], None] | None = None,
         poll_interval: timedelta,
         shutdown: Shutdown,
         notifier: Notifier,
-        observer: EngineObserver,
         clock: Clock,
     ) -> None:
-        self._starter = starter
-        self._wake = wake
+        self._run_pass = run_pass
+        self._doing = doing
+        self._wake = wake or asyncio.Event()
+        self._observe = observe
         self._poll_interval = poll_interval.total_seconds()
         self._shutdown = shutdown
         self._notifier = notifier
-        self._observer = observer
         self._clock = clock
         self._backoff = Backoff(initial=0.5, maximum=5.0)
         self._failures = 0
@@ -71,9 +83,11 @@ class StartLoop:
         """Pass after pass until a stop is requested; a pass is never cut, so nothing is left half done."""
         while not self._shutdown.requested:
             self._wake.clear()
-            result = await self._starter.run_pass()
+            result = await self._run_pass()
             self._passed_at = self._clock.monotonic()
             self._notifier.watchdog()
+            if self._observe is not None:
+                self._observe(result)
             self._show(result)
             if result.problem:
                 self._failures += 1
@@ -84,10 +98,8 @@ class StartLoop:
                     await self._rest(self._poll_interval, is_wakeable=True)
         self._notifier.stopping()
 
-    def _show(self, result: StartPass) -> None:
-        if result.engine_problem or result.attempted:
-            self._observer.engine(up=result.engine_problem is None)
-        status = f"waiting: {result.problem}" if result.problem else "starting processes"
+    def _show(self, result: PassT) -> None:
+        status = f"waiting: {result.problem}" if result.problem else self._doing
         if status != self._status:
             self._status = status
             self._notifier.status(status)
@@ -103,14 +115,11 @@ class StartLoop:
             self._notifier.watchdog()
 
     async def _first_of(self, seconds: float, *, is_wakeable: bool) -> None:
-        waiting = {asyncio.create_task(self._shutdown.wait())}
+        waiting: set[asyncio.Task[object]] = {asyncio.create_task(self._shutdown.wait())}
         if is_wakeable:
-            waiting.add(asyncio.create_task(self._wake_wait()))
+            waiting.add(asyncio.create_task(self._wake.wait()))
         try:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waiting:
                 task.cancel()
-
-    async def _wake_wait(self) -> None:
-        await self._wake.wait()
