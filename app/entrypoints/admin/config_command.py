@@ -13,11 +13,7 @@ from app.runtime.ids import UuidV7Ids
 async def change(session: Session, name: str, value: str | None, unit: str | None, reason: RepairReason) -> Outcome:
     """Make a change, as `app.application.configuration.change_setting` says."""
     command = "config unset" if value is None else "config set"
-    async with (
-        session.database() as connection,
-        session.audited(connection, command, reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction(command, reason.text) as (connection, detail):
         store = PostgresConfigurationStore(connection, UuidV7Ids())
         made = await change_setting(store, name, value, unit, reason)
         detail["change"] = made.sentence

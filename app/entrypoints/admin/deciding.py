@@ -22,11 +22,7 @@ def run(session: Session, command: str, dead_letter_id: UUID, decision: Decision
 async def _decide(
     session: Session, command: str, dead_letter_id: UUID, decision: Decision, reason: RepairReason
 ) -> bool:
-    async with (
-        session.database() as connection,
-        session.audited(connection, command, reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction(command, reason.text) as (connection, detail):
         is_new = await decide(PostgresDeadLetterDesk(connection, UuidV7Ids()), dead_letter_id, decision, reason)
         detail.update(dead_letter_id=str(dead_letter_id), is_new=is_new)
     return is_new

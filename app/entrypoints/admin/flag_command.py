@@ -21,11 +21,7 @@ async def change_flag(
 ) -> Outcome:
     """Make or request a change, as `app.application.flag_changes.FlagChanges.change` says."""
     command = "flags unset" if value is None else "flags set"
-    async with (
-        session.database() as connection,
-        session.audited(connection, command, reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction(command, reason.text) as (connection, detail):
         changes = flag_changes(session, PostgresFlagStore(connection))
         change, is_in_force = await changes.change(flag, tenant_id, reason, value=value)
         detail["change_id"], detail["change"], detail["in_force"] = str(change.change_id), change.sentence, is_in_force

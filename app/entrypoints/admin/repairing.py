@@ -20,11 +20,7 @@ def run(session: Session, repair: Repair, target: UUID, reason: str, done: str) 
 
 async def _carry_out(session: Session, repair: Repair, target: UUID, reason: RepairReason) -> Repaired:
     command = repair.action.replace(".", " ")
-    async with (
-        session.database() as connection,
-        session.audited(connection, command, reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction(command, reason.text) as (connection, detail):
         repaired = await carry_out(repair, PostgresRepairStore(connection, UuidV7Ids()), target, reason)
         detail.update(target_type=repaired.target_type, target_id=repaired.target_id, tenant_id=repaired.tenant_id)
     return repaired

@@ -180,6 +180,18 @@ class Session:
         elif await runs.exists():
             await runs.record(run_id, command, self.operator, reason, succeeded=True, detail=detail)
 
+    @asynccontextmanager
+    async def audited_transaction(
+        self, command: str, reason: str | None = None
+    ) -> AsyncIterator[tuple[Connection, dict[str, Any]]]:
+        """One transaction of the operators' role with its audit row around it, for commands that change rows and no more."""
+        async with (
+            self.database() as connection,
+            self.audited(connection, command, reason) as detail,
+            connection.transaction(),
+        ):
+            yield connection, detail
+
     def new_id(self) -> UUID:
         """A new identifier."""
         return UuidV7Ids().new()

@@ -29,11 +29,7 @@ def command(
 
 
 async def _publish(session: Session, tenant: str, content: dict[str, Any], reason: RepairReason) -> Outcome:
-    async with (
-        session.database() as connection,
-        session.audited(connection, "approval-policy publish", reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction("approval-policy publish", reason.text) as (connection, detail):
         version = await Publications(connection, UuidV7Ids()).publish_policy(tenant, content, reason)
         detail["tenant_id"], detail["policy_version"] = tenant, version
     return applied([f"publish approval policy {version} of {tenant}"], {"policy_version": version})

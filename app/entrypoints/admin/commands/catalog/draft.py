@@ -66,11 +66,7 @@ def command(
 
 
 async def _draft(session: Session, catalog: _Catalog, version: int, reason: RepairReason) -> Outcome:
-    async with (
-        session.database() as connection,
-        session.audited(connection, "catalog draft", reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction("catalog draft", reason.text) as (connection, detail):
         document = catalog.model_dump(mode="json")
         sha = await Publications(connection, UuidV7Ids()).draft(document, version, reason)
         detail["tenant_id"], detail["catalog_version"], detail["content_sha256"] = catalog.tenant_id, version, sha

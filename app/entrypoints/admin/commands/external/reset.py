@@ -27,11 +27,7 @@ def command(
 
 
 async def _reset(session: Session, system: str, reason: RepairReason) -> Outcome:
-    async with (
-        session.database() as connection,
-        session.audited(connection, "external reset", reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction("external reset", reason.text) as (connection, detail):
         before = await reset_guard(connection, system)
         if before is None:
             raise RepairRefusedError(f"{system} was never called: there is nothing to reset")

@@ -21,11 +21,7 @@ def command(context: typer.Context) -> Outcome:
 
 async def _apply(session: Session) -> Outcome:
     declared, defaults = load_feature_flags(), session.settings.feature_flag_defaults
-    async with (
-        session.database() as connection,
-        session.audited(connection, "flags apply") as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction("flags apply") as (connection, detail):
         flags = PostgresFlagStore(connection)
         found = await flags.drift(declared, defaults)
         for drift in found:

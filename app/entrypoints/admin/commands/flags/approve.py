@@ -26,11 +26,7 @@ def command(
 
 
 async def _approve(session: Session, change_id: UUID, reason: RepairReason) -> Outcome:
-    async with (
-        session.database() as connection,
-        session.audited(connection, "flags approve", reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction("flags approve", reason.text) as (connection, detail):
         change = await flag_changes(session, PostgresFlagStore(connection)).approve(change_id, reason)
         detail["change_id"], detail["change"] = str(change.change_id), change.sentence
     return applied([change.sentence])

@@ -26,11 +26,7 @@ def command(
 
 
 async def _remove(session: Session, route_id: UUID, reason: RepairReason) -> Outcome:
-    async with (
-        session.database() as connection,
-        session.audited(connection, "processes route remove", reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction("processes route remove", reason.text) as (connection, detail):
         route = await remove_route(PostgresProcessStore(connection), route_id, reason)
         detail["removed"] = {"route_id": str(route_id), "process_id": route.process_id, "for": route.description}
     return applied([f"remove route {route_id} to {route.process_id} for {route.description}"])

@@ -64,11 +64,7 @@ def command(
 
 
 async def _set(session: Session, route: ProcessRoute, reason: RepairReason) -> Outcome:
-    async with (
-        session.database() as connection,
-        session.audited(connection, "processes route set", reason.text) as detail,
-        connection.transaction(),
-    ):
+    async with session.audited_transaction("processes route set", reason.text) as (connection, detail):
         replaced, now_there = await set_route(PostgresProcessStore(connection), load_processes(), route, reason)
         data = {"route_id": str(now_there.route_id), "process_id": route.process_id, "for": route.description}
         detail["route"] = data
