@@ -50,14 +50,9 @@ class PostgresConsumerStore:
         Raises:
             Unavailable: the database cannot be asked.
         """
-        parameters = {
-            "group": self._group,
-            "topics": [partition.topic for partition in partitions],
-            "partitions": [partition.number for partition in partitions],
-        }
         with translated_errors():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(_SQL["positions"], parameters)
+                cursor = await connection.execute(_SQL["positions"], _asked(self._group, partitions))
                 stored = {Partition(row["topic"], row["kafka_partition"]): row["next_offset"] async for row in cursor}
         return {partition: stored.get(partition) for partition in partitions}
 
@@ -67,12 +62,7 @@ class PostgresConsumerStore:
         Raises:
             Unavailable: the database cannot be asked.
         """
-        parameters = {
-            "group": self._group,
-            "topics": [partition.topic for partition in partitions],
-            "partitions": [partition.number for partition in partitions],
-            "limit": limit,
-        }
+        parameters = {**_asked(self._group, partitions), "limit": limit}
         with translated_errors():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(_PARKED["due"], parameters)
@@ -166,7 +156,7 @@ class PostgresPositions:
         moved = await self._connection.execute(_SQL["begin" if expected is None else "advance"], parameters)
         if moved.rowcount == 1:
             return
-        asked = {"group": self._group, "topics": [partition.topic], "partitions": [partition.number]}
+        asked = _asked(self._group, [partition])
         row = await (await self._connection.execute(_SQL["positions"], asked)).fetchone()
         raise PositionMoved(partition, row["next_offset"] if row else None)
 
@@ -194,3 +184,11 @@ class PostgresInbox:
         }
         cursor = await self._connection.execute(_SQL["add"], columns)
         return {row["event_id"] async for row in cursor}
+
+
+def _asked(group: str, partitions: Sequence[Partition]) -> dict[str, object]:
+    return {
+        "group": group,
+        "topics": [partition.topic for partition in partitions],
+        "partitions": [partition.number for partition in partitions],
+    }

@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 
@@ -21,33 +20,21 @@ from app.application.audit_export import (
     segment_content,
 )
 from app.application.export_verification import verify_export
-from app.messaging.inbox import InboxEntry
 from app.messaging.retry import Poison
 from tests.support.builders import NOON, SetClock
+from tests.unit.consumer.listed_inbox import ListedInbox
 from tests.unit.consumer.records import record
 
 
 @dataclass
-class Chain:
+class Chain(ListedInbox):
     """A tenant's chain in a list."""
 
     records: list[ExportRecord] = field(default_factory=list)
-    seen: set[UUID] = field(default_factory=set)
-
-    @property
-    def inbox(self) -> Chain:
-        return self
 
     @property
     def export_chain(self) -> Chain:
         return self
-
-    async def act_for(self, tenant_id: str) -> None: ...
-
-    async def add(self, entries: Sequence[InboxEntry]) -> set[UUID]:
-        fresh = {entry.event_id for entry in entries} - self.seen
-        self.seen |= fresh
-        return fresh
 
     async def head(self) -> tuple[int, str]:
         return (self.records[-1].sequence, self.records[-1].hash) if self.records else (0, GENESIS)

@@ -3,14 +3,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from uuid import UUID
 
 import pytest
 
 from app.application.consumption import OrderEvent, Tally, read_order_event
 from app.application.event_reconciliation import FindingKind, KnownOrder, disagreements
 from app.application.reactions import ReactionRequest, ReactionRule, react, reaction_to
-from app.messaging.inbox import InboxEntry
+from tests.unit.consumer.listed_inbox import ListedInbox
 from tests.unit.consumer.records import record
 
 BILLING = ReactionRule("trigger-billing", "billing", frozenset({"OrderCompleted"}))
@@ -22,26 +21,14 @@ def event(seq: int) -> OrderEvent:
 
 
 @dataclass
-class Unit:
+class Unit(ListedInbox):
     """An inbox and a book in lists."""
 
-    seen: set[UUID] = field(default_factory=set)
     requested: list[ReactionRequest] = field(default_factory=list)
-
-    @property
-    def inbox(self) -> Unit:
-        return self
 
     @property
     def reactions(self) -> Unit:
         return self
-
-    async def act_for(self, tenant_id: str) -> None: ...
-
-    async def add(self, entries: Sequence[InboxEntry]) -> set[UUID]:
-        fresh = {entry.event_id for entry in entries} - self.seen
-        self.seen |= fresh
-        return fresh
 
     async def request(self, reactions: Sequence[ReactionRequest]) -> None:
         self.requested += reactions
