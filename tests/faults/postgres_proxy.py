@@ -14,8 +14,9 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
+
+from tests.support.loopback_proxy import LoopbackProxy
 
 At = Literal["before-statement", "after-statement", "before-commit", "after-commit"]
 
@@ -43,23 +44,13 @@ class Moment:
     seen: int = 0
 
 
-class PostgresProxy:
+class PostgresProxy(LoopbackProxy):
     """Forwards a loopback port to a PostgreSQL server, and holds the moments that were armed."""
 
     def __init__(self, target: tuple[str, int]) -> None:
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.2)
-        self._stopped = threading.Event()
+        super().__init__(target)
         self._lock = threading.Lock()
         self._moments: list[Moment] = []
-        self._sockets: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-
-    @property
-    def address(self) -> str:
-        """`host:port` for the client."""
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def arm(self, moment: Moment) -> Moment:
         """Wait for a moment from now on; it strikes once."""
@@ -72,24 +63,6 @@ class PostgresProxy:
         with self._lock:
             self._moments.clear()
 
-    def cut(self) -> None:
-        """Break every connection there is."""
-        for known in list(self._sockets):
-            with contextlib.suppress(OSError):
-                known.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self._thread.join()
-        self._listener.close()
-        self.cut()
-
     def due(self, at: At, statements: list[str]) -> Moment | None:
         """Return the moment that has come, if any, and take it off the list."""
         with self._lock:
@@ -101,14 +74,6 @@ class PostgresProxy:
                         return moment
         return None
 
-    def _accept(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
     def _serve(self, client: socket.socket) -> None:
         try:
             server = socket.create_connection(self._target, timeout=5)
@@ -118,11 +83,11 @@ class PostgresProxy:
         for end in (client, server):
             end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._sockets |= {client, server}
+        self._connections |= {client, server}
         try:
             _Session(self, client, server).run()
         finally:
-            self._sockets -= {client, server}
+            self._connections -= {client, server}
             client.close()
             server.close()
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import threading
-from types import TracebackType
-from typing import Self
+
+from tests.support.loopback_proxy import LoopbackProxy
 
 
-class TcpProxy:
+class TcpProxy(LoopbackProxy):
     """Forwards a loopback port to a server.
 
     Attributes:
@@ -23,55 +22,17 @@ class TcpProxy:
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.1)
-        self._stopped = threading.Event()
-        self._connections: set[socket.socket] = set()
+        super().__init__((host, int(port)))
         self.is_losing_replies = False
         self.is_holding_requests = False
         self.is_refusing = False
         self.delay_s = 0.0
         self.lost_bytes = 0
-        self._thread = threading.Thread(target=self._accept, daemon=True)
 
-    @property
-    def address(self) -> str:
-        """`host:port` for the client."""
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+    def _admits(self) -> bool:
+        return not self.is_refusing
 
-    def cut(self) -> None:
-        """Break every connection there is."""
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self._thread.join()
-        self._listener.close()
-        self.cut()
-
-    def _accept(self) -> None:
-        while not self._stopped.is_set():
-            if self.is_refusing:
-                self.cut()
-            try:
-                client, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            if self.is_refusing:
-                client.close()
-                continue
-            threading.Thread(target=self._forward, args=(client,), daemon=True).start()
-
-    def _forward(self, client: socket.socket) -> None:
+    def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client, socket.create_connection(self._target) as server:
             client.settimeout(None)
             self._connections |= {client, server}
