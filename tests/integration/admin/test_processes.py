@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 from pyzeebe import ZeebeClient
 
@@ -41,9 +42,9 @@ def operator(services: Services, tmp_path: Path) -> Operator:
 
 
 @pytest.fixture
-async def engine(services: Services) -> AsyncIterator[ZeebeClient]:
+async def channel(services: Services) -> AsyncIterator[grpc.aio.Channel]:
     async with open_channel(services.address("zeebe")) as channel:
-        yield ZeebeClient(channel)
+        yield channel
 
 
 @pytest.fixture
@@ -68,20 +69,20 @@ def probe(tmp_path: Path) -> ProcessDefinition:
 
 
 async def deploy(
-    definitions: list[ProcessDefinition], engine: ZeebeClient, connection: Connection, release: Release
+    definitions: list[ProcessDefinition], channel: grpc.aio.Channel, connection: Connection, release: Release
 ) -> None:
     """Give the engine processes and record its answers, as `bpmn deploy` does."""
     by_id = {item.process_id: item for item in definitions}
-    for answer in await EngineOperations(engine).deploy([item.file for item in definitions]):
+    for answer in await EngineOperations(channel).deploy([item.file for item in definitions]):
         recorded = by_id[answer.process_id].as_deployed(answer.version, answer.key, release)
         await ProcessDeployments(connection).record(recorded)
 
 
 async def test_each_recorded_deployment_is_one_that_the_engine_exported(
-    engine: ZeebeClient, admin_connection: Connection, records: EngineRecords
+    channel: grpc.aio.Channel, admin_connection: Connection, records: EngineRecords
 ) -> None:
     definitions = read_definitions(BPMN, load_processes())
-    await deploy(definitions, engine, admin_connection, RELEASE)
+    await deploy(definitions, channel, admin_connection, RELEASE)
     contents = {(item.process_id, item.content_sha256) for item in definitions}
     recorded = {
         (row.process_id, row.engine_version, row.engine_key, row.content_sha256): row
@@ -107,13 +108,14 @@ async def test_each_recorded_deployment_is_one_that_the_engine_exported(
 
 
 async def test_a_version_that_the_engine_still_runs_is_not_retired_and_then_it_is(
-    engine: ZeebeClient,
+    channel: grpc.aio.Channel,
     admin_connection: Connection,
     records: EngineRecords,
     operator: Operator,
     probe: ProcessDefinition,
 ) -> None:
-    await deploy([probe], engine, admin_connection, RELEASE)
+    engine = ZeebeClient(channel)
+    await deploy([probe], channel, admin_connection, RELEASE)
     await engine.publish_message(f"{probe.process_id}.start", correlation_key="probe", message_id=probe.process_id)
 
     async def instances() -> list[int]:

@@ -14,6 +14,9 @@ from tests.support.waiting import eventually
 
 REASON = ("--reason", "seen by hand and settled, OPS-17")
 
+# A behaviour that holds for one call must meet the test's own order.
+pytestmark = pytest.mark.usefixtures("own_orders")
+
 
 @pytest.fixture
 def operator(services: Services, tmp_path: Path) -> Operator:
