@@ -263,17 +263,22 @@ def interruptible() -> Iterator[None]:
 def _follow_make(make: int) -> None:
     """Follow an interrupt that make alone was sent: it only waits for its children then, and tells them nothing.
 
-    It leaves a trace: make no longer catches the signal.
+    It leaves a trace: make no longer catches the signal. Where it never did, as below a background shell that has
+    interrupts ignored, there is nothing to follow.
     """
-    if Path(f"/proc/{make}/comm").read_text().strip() != "make":
+    if Path(f"/proc/{make}/comm").read_text().strip() != "make" or not _catches_interrupts(make):
         return
     while True:
         with suppress(OSError):
-            caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{make}/status").read_text(), re.MULTILINE)
-            if caught and not int(caught.group(1), 16) >> (signal.SIGINT - 1) & 1:
+            if not _catches_interrupts(make):
                 os.kill(os.getpid(), signal.SIGINT)
                 return
         time.sleep(LOOK_SECONDS)
+
+
+def _catches_interrupts(process: int) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return caught is None or bool(int(caught.group(1), 16) >> (signal.SIGINT - 1) & 1)
 
 
 def run_stages(stages: Sequence[Stage], results: list[tuple[str, Result, float]]) -> None:

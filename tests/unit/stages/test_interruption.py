@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.stages import LOOK_SECONDS
 from tests.support.process_tree import descendants, end
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,8 +34,8 @@ stages.main([])
 """
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+@contextmanager
+def made(tmp_path: Path, *, ignores_interrupts: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """A make whose target runs the stages, in the middle of the long one."""
     (tmp_path / "runner.py").write_text(RUNNER)
     (tmp_path / "Makefile").write_text(f"test:\n\t@true && exec {sys.executable} {tmp_path}/runner.py {tmp_path}\n")
@@ -42,6 +44,7 @@ def make(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         ["make", "-f", str(tmp_path / "Makefile"), "test"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
+        preexec_fn=_ignore_interrupts if ignores_interrupts else None,  # noqa: PLW1509 - no threads here
         **quiet,
     )
     try:
@@ -50,6 +53,16 @@ def make(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         end(descendants(process.pid), signal.SIGKILL)
         process.wait()
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with made(tmp_path) as process:
+        yield process
 
 
 def until(condition: Callable[[], bool], claim: str) -> None:
@@ -84,3 +97,13 @@ def test_a_killed_runner_leaves_nothing_at_work(make: subprocess.Popen[bytes], t
     os.kill(descendants(make.pid)[1], signal.SIGKILL)
 
     until(lambda: is_over(tmp_path), "what the stage had started is gone")
+
+
+def test_a_background_shell_that_has_interrupts_ignored_interrupts_nothing(tmp_path: Path) -> None:
+    with made(tmp_path, ignores_interrupts=True) as make:
+        time.sleep(4 * LOOK_SECONDS)
+        assert not (tmp_path / "cleaned").exists()
+
+        make.send_signal(signal.SIGTERM)
+
+        until((tmp_path / "cleaned").exists, "the clean-up ran")
