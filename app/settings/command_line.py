@@ -23,6 +23,7 @@ def run(
     serve: Callable[[SettingsT, str, Notifier], Coroutine[Any, Any, int]],
     argv: Sequence[str] | None,
     *,
+    description: str | None,
     problems: Callable[[SettingsT], Sequence[str]] | None = None,
 ) -> int:
     """Run a unit and return its exit status; 78 for settings that are wrong, with a line for each on stderr.
@@ -32,9 +33,10 @@ def run(
         model: its settings.
         serve: the unit's life, given the settings, the installed release and the service manager.
         argv: the arguments, those of the process when None.
+        description: what the unit is for, as `--help` says it.
         problems: what is wrong with settings that are well-formed each by itself, one line each.
     """
-    parser = argparse.ArgumentParser(prog=f"cpq-oms-{unit}")
+    parser = argparse.ArgumentParser(prog=f"cpq-oms-{unit}", description=description)
     parser.add_argument("--check-config", action="store_true", help="validate the settings and exit 0 or 78")
     arguments = parser.parse_args(argv)
     environ = reader.take_environment()

@@ -25,6 +25,9 @@ PASSING_ERRORS = (
 
 _MILLISECOND = timedelta(milliseconds=1)
 _CONNECT_TIMEOUT_S = 5
+# The pool's own pauses between attempts double for minutes, and a database that is back would be missed as long. Given
+# up so soon, a connection is tried for again by the next caller who needs one.
+_RECONNECT_TIMEOUT_S = 0.5
 
 
 def connection_parameters(
@@ -72,5 +75,6 @@ def make_pool(parameters: dict[str, Any], *, max_size: int, wait: timedelta) -> 
         min_size=1,
         max_size=max_size,
         timeout=wait.total_seconds(),
+        reconnect_timeout=_RECONNECT_TIMEOUT_S,
         open=False,
     )

@@ -38,7 +38,7 @@ async def serve(settings: CallbackSettings, release_id: str, notifier: Notifier)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the receiver; exit status 78 for settings that are wrong, 1 when a start-up check fails."""
-    return command_line.run("callback", CallbackSettings, serve, argv)
+    return command_line.run("callback", CallbackSettings, serve, argv, description=__doc__)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def problems(settings: ConsumerSettings) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a consumer; exit status 78 for settings that are wrong, 1 when a start-up check fails."""
-    return command_line.run("consumer", ConsumerSettings, serve, argv, problems=problems)
+    return command_line.run("consumer", ConsumerSettings, serve, argv, description=__doc__, problems=problems)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ async def serve(settings: RelaySettings, release_id: str, notifier: Notifier) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the relay; exit status 78 for settings that are wrong, 1 when a start-up check fails."""
-    return command_line.run("relay", RelaySettings, serve, argv)
+    return command_line.run("relay", RelaySettings, serve, argv, description=__doc__)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifie
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the simulator; exit status 78 for settings that are wrong."""
-    return command_line.run("simulator", SimulatorSettings, serve, argv)
+    return command_line.run("simulator", SimulatorSettings, serve, argv, description=__doc__)
 
 
 if __name__ == "__main__":

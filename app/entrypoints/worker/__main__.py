@@ -70,7 +70,7 @@ async def _endpoint_problems(settings: WorkerSettings, contracts: Contracts) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker; exit status 78 for settings that are wrong, 1 when a start-up check fails."""
-    return command_line.run("worker", WorkerSettings, serve, argv, problems=problems)
+    return command_line.run("worker", WorkerSettings, serve, argv, description=__doc__, problems=problems)
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def test_without_its_database_the_service_is_not_ready_and_recovers_by_itself(
     start_api: StartApi, services: Services, issuer: Issuer, tenant_id: str
 ) -> None:
     with TcpProxy(services.address("postgresql")) as way:
-        api = start_api(DB_URL=f"postgresql://cpq_api@{way.address}/cpq", DB_STATEMENT_TIMEOUT="PT1S")
+        api = start_api(DB_URL=f"postgresql://cpq_api@{way.address}/cpq", DB_STATEMENT_TIMEOUT="PT2S")
         assert api.wait_for("READY=1"), api.log.read_text()
         headers = {"Authorization": f"Bearer {issuer.token(tenant_id)}"}
 

@@ -14,6 +14,7 @@ from app.domain.values import TenantId
 from tests.integration.conftest import OpenPool
 from tests.support.builders import FIBER, fiber, published
 from tests.support.services import Services
+from tests.support.tcp_proxy import TcpProxy
 
 
 @pytest.fixture
@@ -120,6 +121,29 @@ async def test_a_connection_lost_half_way_is_told_as_unavailable(
 ) -> None:
     with pytest.raises(StoreUnavailable):
         await lose_the_connection(pool, tenants[0])
+
+
+async def test_a_database_that_is_back_after_seconds_is_used_at_once(
+    services: Services, tenants: tuple[TenantId, TenantId]
+) -> None:
+    with TcpProxy(services.address("postgresql")) as way:
+        parameters = connection_parameters(
+            f"postgresql://cpq_api@{way.address}/cpq",
+            services.secret("db_api_password"),
+            application_name="tests",
+            statement_timeout=timedelta(seconds=5),
+        )
+        async with make_pool(parameters, max_size=2, wait=timedelta(seconds=1)) as pool:
+            async with PostgresUnitOfWork(pool, tenants[0]) as uow:
+                assert await visible_tenants(uow) == {tenants[0]}
+            way.is_refusing = True
+            for _ in range(6):
+                with pytest.raises(StoreUnavailable):
+                    await PostgresUnitOfWork(pool, tenants[0]).__aenter__()
+
+            way.is_refusing = False
+            async with PostgresUnitOfWork(pool, tenants[0]) as uow:
+                assert await visible_tenants(uow) == {tenants[0]}
 
 
 async def test_a_failed_statement_cannot_be_committed(pool: Pool, tenants: tuple[TenantId, TenantId]) -> None:

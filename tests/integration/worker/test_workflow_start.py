@@ -10,6 +10,7 @@ from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
 ALREADY_STARTED = 'cpq_workflow_starts_total{outcome="already_started"}'
+FAILED = 'cpq_workflow_starts_total{outcome="failed"}'
 
 
 async def wait_for_state(orders: Orders, order_id: OrderId, state: str) -> None:
@@ -28,15 +29,18 @@ async def test_a_lost_reply_leads_to_exactly_one_instance(
     engine_proxy.is_losing_replies = True
     order_id = await orders.place()
 
-    async def is_lost() -> bool:
-        return engine_proxy.lost_bytes > 0
+    async def is_unheard() -> bool:
+        return engine_proxy.lost_bytes > 0 and starter.metric(FAILED) > 0
 
-    await eventually(is_lost, "the engine answered and nobody heard it")
+    await eventually(is_unheard, "the engine answered and the starter gave up waiting")
     engine_proxy.cut()
     engine_proxy.is_losing_replies = False
     await wait_for_state(orders, order_id, "started")
 
-    assert starter.metric(ALREADY_STARTED) == 1
+    async def is_recognised() -> bool:
+        return starter.metric(ALREADY_STARTED) == 1
+
+    await eventually(is_recognised, "the engine recognised the repeated start")
     assert (await orders.reference(order_id))["start_attempts"] > 1
     start_worker("fulfillment")
     await orders.completed(order_id)
