@@ -12,6 +12,7 @@ Usage: python -m tests.stages [STAGE ...]   (all stages without arguments)
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import re
@@ -161,6 +162,20 @@ def lint() -> Result:
     )
 
 
+def faults() -> Result:
+    """Faults struck under load, one scenario of each pool; the seed that chooses them is printed, first and last."""
+    result = Result()
+    with tempfile.NamedTemporaryFile(suffix=".json") as report:
+        command = [sys.executable, "-m", "tests.faults", "--subset", "--report", report.name]
+        ok = run_command("faults", command)
+        content = Path(report.name).read_text()
+    for scenario, is_sound in json.loads(content or "{}").items():
+        result.add(f"faults {scenario}", ok=is_sound)
+    if not content or (not ok and not result.failed):
+        result.add("faults", ok=False)
+    return result
+
+
 def kill_release(seconds: float) -> None:
     """Start the release and kill it with all its children after some seconds, as a power cut of the terminal would."""
     print(f"  -> make release ENV={ENVIRONMENT}, killed after {seconds:.1f} s", flush=True)
@@ -215,6 +230,7 @@ STAGES = (
     Stage("release", environment_up),
     Stage("integration", lambda: pytest("tests/integration"), needs_hosts=True),
     Stage("topology", lambda: pytest("tests/topology"), needs_hosts=True),
+    Stage("faults", faults, needs_hosts=True),
     Stage("molecule", lambda: commands({"molecule": ["make", "molecule"]})),
 )
 
