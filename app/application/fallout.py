@@ -9,7 +9,8 @@ the worker acts on what was decided.
   only where the system itself refused the newest call and no call of the step is open or succeeded.
 - complete: somebody saw that the work is done, and says how the external system calls it.
 - cancel: the work is not done and will not be; the order goes on without it. Only while certainly nothing was done.
-- close: the case is closed and nothing else changes, where its step does not wait for a decision.
+- close: the case is closed and nothing else changes, where its step does not wait for a decision. A job of the order's own
+  goes on in the engine, because the step was settled after all or its variables are understood now; a foreign one does not.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from uuid import UUID
 
 from app.application.repair import Repaired, RepairReason, RepairRefusedError
 from app.domain.external_calls import AttemptState, ExternalCallAttempt
-from app.domain.fulfillment import FulfillmentTask, TaskState
+from app.domain.fulfillment import FOREIGN_DELIVERIES, FulfillmentTask, TaskState
 from app.domain.order import OrderState
 from app.domain.values import OrderId
 
@@ -213,7 +214,7 @@ async def _decide(
     evidence: str | None = None,
 ) -> Repaired:
     await store.save_task(after)
-    is_released = decision is Decision.CLOSE
+    is_released = decision is Decision.CLOSE and held.case.error_code in FOREIGN_DELIVERIES
     await store.decide(held.case.fallout_id, decision, reason, evidence, is_released=is_released)
     repaired = Repaired(
         tenant_id=held.case.tenant_id,

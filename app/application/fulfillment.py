@@ -178,6 +178,7 @@ class Fulfillment:
         instance_id: this process, for what it leaves behind when it dies.
         environment: part of every idempotency key, so that environments that share a system never meet.
         max_runs: by step, its runs, crashed ones included, after which it falls out.
+        patience: by external system, how long it may put a step off before that falls out.
         clock: time for the records.
         ids: identifiers for the records.
         publication: turns events into envelopes.
@@ -193,6 +194,7 @@ class Fulfillment:
         instance_id: str,
         environment: str,
         max_runs: Mapping[str, int],
+        patience: Mapping[str, timedelta],
         clock: Clock,
         ids: Ids,
         publication: Publication,
@@ -204,6 +206,7 @@ class Fulfillment:
         self._instance_id = instance_id
         self._written = WrittenCalls(unit_of_work=unit_of_work, environment=environment, clock=clock, ids=ids)
         self._max_runs = max_runs
+        self._patience = patience
         self._clock = clock
         self._ids = ids
         self._publication = publication
@@ -285,7 +288,7 @@ class Fulfillment:
             change = begun.held.order.transition(
                 OrderState.COMPLETED, reason="every step is completed", actor=PRINCIPAL, now=now
             )
-            await self._change_order(uow, job, begun.held.order, change, action="order.complete")
+            await self._change_order(uow, job, begun.held, change, action="order.complete")
             await uow.fulfillment.save(begun.held.task.complete(None, now))
             await uow.fulfillment.forget_jobs(job.order_id)
             await uow.workflow_references.save(begun.held.reference.finish(WorkflowState.COMPLETED, now))
@@ -344,7 +347,7 @@ class Fulfillment:
         is_first = order.state is OrderState.ACKNOWLEDGED
         if is_first:
             change = order.transition(OrderState.IN_PROGRESS, reason="fulfillment began", actor=PRINCIPAL, now=now)
-            await self._change_order(uow, job, order, change, action="order.begin")
+            await self._change_order(uow, job, held, change, action="order.begin")
             order = change.order
         task = task.begin(now)
         held_job = HeldJob(
@@ -395,6 +398,8 @@ class Fulfillment:
                 result = StepDone()
             elif isinstance(outcome, CallRefused):
                 result = await self._step_refused(uow, job, held, outcome)
+            elif outcome.retry_after is not None and task.has_waited(self._patience[attempt.external_system], now):
+                result = await self._fall_out(uow, job, task, "put-off-too-long", outcome.error)
             elif outcome.retry_after is not None:
                 after = task.postpone(outcome.error, now)
                 await uow.fulfillment.save(after)
@@ -425,7 +430,7 @@ class Fulfillment:
             return await self._fall_out(uow, job, task, "refused", refused.error)
         now = self._clock.now()
         change = order.transition(OrderState.FAILED, reason=f"{job.step} was refused", actor=PRINCIPAL, now=now)
-        await self._change_order(uow, job, order, change, action="order.fail")
+        await self._change_order(uow, job, held, change, action="order.fail")
         await uow.workflow_references.save(held.reference.finish(WorkflowState.FAILED, now))
         await uow.fulfillment.forget_jobs(job.order_id)
         after = task.fail(refused.error, now)
@@ -454,11 +459,12 @@ class Fulfillment:
         return StepFallout(error_code, detail)
 
     async def _change_order(
-        self, uow: UnitOfWork, job: StepJob, before: Order, change: OrderChange, *, action: str
+        self, uow: UnitOfWork, job: StepJob, held: _Held, change: OrderChange, *, action: str
     ) -> None:
         """Store an order's change of state with its event and its audit entry."""
+        before = held.order
         await uow.orders.save(change.order, change.transition, expected_version=before.version)
-        await uow.outbox.append([self._publication.of_order(change.event, job.actor.traceparent)])
+        await uow.outbox.append([self._publication.of_order(change.event, held.reference.traceparent)])
         await uow.audit.append(
             AuditEntry(
                 audit_id=self._ids.new(),

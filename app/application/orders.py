@@ -91,6 +91,7 @@ class OrderCommands:
                 now,
                 choice.route_id,
                 choice.reason,
+                actor.traceparent,
             )
         )
         await uow.audit.append(

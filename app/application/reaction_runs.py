@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -47,7 +47,10 @@ _LEASE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What is to be done, and how often it was begun, this run included."""
+    """What is to be done, and how often it was begun, this run included.
+
+    `waiting_since` is when the external system first put off what it was last asked for.
+    """
 
     reaction_id: UUID
     tenant_id: TenantId
@@ -59,6 +62,7 @@ class Reaction:
     external_system: str
     request: Mapping[str, Any]
     runs: int
+    waiting_since: datetime | None = None
 
     @property
     def call(self) -> StepCall:
@@ -76,10 +80,11 @@ class DueReaction:
 
 @dataclass(frozen=True, slots=True)
 class ReactionPolicy:
-    """How often a reaction is begun, and how long it rests in between."""
+    """How often a reaction is begun, how long it rests in between, and how long the system may put it off."""
 
     max_runs: int
     backoff: Backoff
+    patience: timedelta
 
 
 class ReactionQueue(Protocol):
@@ -105,8 +110,10 @@ class ReactionRepository(Protocol):
         """Settle a pending reaction as done or failed."""
         ...
 
-    async def postpone(self, reaction_id: UUID, delay: timedelta, error: str, *, is_counted: bool) -> None:
-        """Try again after `delay`; a run that is not counted is given back."""
+    async def postpone(
+        self, reaction_id: UUID, delay: timedelta, error: str, *, is_counted: bool, now: datetime
+    ) -> None:
+        """Try again after `delay`; a run that is not counted is given back, and `now` kept when it is the first."""
         ...
 
 
@@ -236,6 +243,8 @@ class ReactionRunner:
     async def _record(self, reaction: Reaction, attempt: ExternalCallAttempt, outcome: CallOutcome) -> None:
         """Write down what became of a call and what follows from it."""
         policy = self._policies[reaction.consumer_group]
+        now = self._clock.now()
+        has_waited = reaction.waiting_since is not None and now - reaction.waiting_since >= policy.patience
         async with self._unit_of_work(reaction.tenant_id) as uow:
             await self._written.close(uow, attempt, outcome)
             match outcome:
@@ -244,13 +253,18 @@ class ReactionRunner:
                 case CallRefused():
                     await self._fall_out(uow, reaction, "refused", outcome.error)
                 case CallNotDone(retry_after=pause) | CallUnknown(retry_after=pause) if pause is not None:
-                    await uow.reactions.postpone(reaction.reaction_id, pause, outcome.error, is_counted=False)
+                    if has_waited:
+                        await self._fall_out(uow, reaction, "put-off-too-long", outcome.error)
+                    else:
+                        await uow.reactions.postpone(
+                            reaction.reaction_id, pause, outcome.error, is_counted=False, now=now
+                        )
                 case CallNotDone() | CallUnknown() if reaction.runs >= policy.max_runs:
                     code = "outcome-unknown" if isinstance(outcome, CallUnknown) else "runs-exhausted"
                     await self._fall_out(uow, reaction, code, outcome.error)
                 case CallNotDone() | CallUnknown():
                     delay = timedelta(seconds=policy.backoff.delay(reaction.runs))
-                    await uow.reactions.postpone(reaction.reaction_id, delay, outcome.error, is_counted=True)
+                    await uow.reactions.postpone(reaction.reaction_id, delay, outcome.error, is_counted=True, now=now)
             await uow.commit()
 
     async def _done(self, uow: ReactionUnitOfWork, reaction: Reaction, done: CallDone) -> None:

@@ -56,6 +56,10 @@ class RepairStore(Protocol):
         """Make a failed reaction pending again, from its first run; None where there is none of that id."""
         ...
 
+    async def close_reaction(self, reaction_id: UUID) -> Repaired | None:
+        """Resolve the open case of a failed reaction, which stays failed; None where there is no such case."""
+        ...
+
     async def audit(self, action: str, repaired: Repaired, reason: RepairReason) -> None:
         """Append the audit entry of a repair."""
         ...
@@ -94,6 +98,13 @@ RETRY_REACTION = Repair(
     "no failed reaction {target}",
 )
 """A worker carries out a failed reaction after all; its fallout case is resolved."""
+
+CLOSE_REACTION = Repair(
+    "repair.reaction.close",
+    lambda store, reaction_id: store.close_reaction(reaction_id),
+    "no failed reaction {target} with an open case",
+)
+"""A failed reaction stays undone, or was done by hand: nobody waits for a decision any more."""
 
 
 async def carry_out(repair: Repair, store: RepairStore, target: UUID, reason: RepairReason) -> Repaired:

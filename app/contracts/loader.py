@@ -293,10 +293,15 @@ class ExternalEndpoint(_Contract):
 
 
 class ExternalRetry(_Contract):
-    """How soon and how late a step asks a system again."""
+    """How soon and how late a step asks a system again.
+
+    Attributes:
+        give_up_after: how long work that the system puts off may stay undone before a person has to look.
+    """
 
     shortest_pause: Duration
     longest_pause: Duration
+    give_up_after: Duration
 
 
 class CircuitBreaker(_Contract):
@@ -471,6 +476,8 @@ def _policy_problems(name: str, policy: ExternalSystemPolicy) -> Iterable[str]:
         yield f"credential: expected {name}-token, after the system"
     if policy.retry.longest_pause < policy.retry.shortest_pause:
         yield "retry.longest_pause: is shorter than shortest_pause"
+    if policy.retry.give_up_after < policy.retry.longest_pause:
+        yield "retry.give_up_after: is shorter than longest_pause"
     if policy.circuit_breaker.unproven_calls < policy.circuit_breaker.failures:
         yield "circuit_breaker.unproven_calls: are fewer than failures, so it could never open"
     if (policy.sandbox.answers == "accepted") != (policy.sandbox.finishes_after is not None):

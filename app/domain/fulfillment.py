@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from app.domain.external_calls import FIRST_EPOCH
 from app.domain.order import Order
 from app.domain.values import OrderId, TenantId
+
+FOREIGN_DELIVERIES = frozenset({"foreign-process-version", "foreign-process-instance"})
+"""Codes of cases about a job that is not the order's own: it never runs for this order."""
 
 
 class TaskState(StrEnum):
@@ -34,7 +37,8 @@ class FulfillmentTask:
 
     `run_count` counts the runs begun, crashed ones included: the workflow engine does not count those. A task is in
     progress from a run's beginning to its recorded end: one found so before a run begins had a run that died, or still
-    runs elsewhere. `epoch` is part of the idempotency key of the step's calls.
+    runs elsewhere. `epoch` is part of the idempotency key of the step's calls. `waiting_since` is when the external system
+    first put off what it was last asked for.
     """
 
     order_id: OrderId
@@ -46,6 +50,7 @@ class FulfillmentTask:
     external_reference: str | None = None
     last_error: str | None = None
     epoch: int = FIRST_EPOCH
+    waiting_since: datetime | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -63,16 +68,25 @@ class FulfillmentTask:
             state=TaskState.COMPLETED,
             external_reference=external_reference,
             last_error=None,
+            waiting_since=None,
             updated_at=now,
         )
 
     def note_error(self, error: str, now: datetime) -> FulfillmentTask:
         """End a run with an error; the step will be tried again."""
-        return replace(self, state=TaskState.PENDING, last_error=error, updated_at=now)
+        return replace(self, state=TaskState.PENDING, last_error=error, waiting_since=None, updated_at=now)
 
     def postpone(self, error: str, now: datetime) -> FulfillmentTask:
         """End a run that could not even try: it does not count."""
-        return replace(self.note_error(error, now), run_count=max(0, self.run_count - 1))
+        return replace(
+            self.note_error(error, now),
+            run_count=max(0, self.run_count - 1),
+            waiting_since=self.waiting_since or now,
+        )
+
+    def has_waited(self, patience: timedelta, now: datetime) -> bool:
+        """Whether the external system has put the step off for so long."""
+        return self.waiting_since is not None and now - self.waiting_since >= patience
 
     def fail(self, error: str, now: datetime) -> FulfillmentTask:
         """Note that the step was refused for good and failed the order."""
@@ -80,7 +94,7 @@ class FulfillmentTask:
 
     def fall_out(self, error: str, now: datetime) -> FulfillmentTask:
         """Set the step aside for a person."""
-        return replace(self, state=TaskState.FALLOUT, last_error=error, updated_at=now)
+        return replace(self, state=TaskState.FALLOUT, last_error=error, waiting_since=None, updated_at=now)
 
     def start_over(self, now: datetime, *, is_new_epoch: bool) -> FulfillmentTask:
         """Let the step run again, from its first run; under a new epoch its calls carry a new key."""
@@ -127,7 +141,8 @@ class WorkflowRequest:
     """The wish for exactly one process instance, committed together with its order.
 
     `message_id` is a function of order and process: however often the start is repeated, the engine makes one instance.
-    `route_id` and `route_reason` say how the process version was chosen.
+    `route_id` and `route_reason` say how the process version was chosen. `traceparent` is the trace that the order was
+    accepted in: what becomes of the order later belongs to it.
     """
 
     order_id: OrderId
@@ -137,6 +152,7 @@ class WorkflowRequest:
     requested_at: datetime
     route_id: UUID | None = None
     route_reason: str | None = None
+    traceparent: str | None = None
 
     @property
     def message_id(self) -> str:
@@ -167,6 +183,7 @@ class WorkflowReference:
     process_instance_key: int | None
     started_at: datetime | None
     finished_at: datetime | None
+    traceparent: str | None = None
 
     def start(self, now: datetime) -> WorkflowReference:
         """Note that the engine has the start message; later states stay."""

@@ -56,6 +56,7 @@ class MemoryWorkflowReferenceRepository:
             process_instance_key=None,
             started_at=None,
             finished_at=None,
+            traceparent=request.traceparent,
         )
         self._rows.next_attempts[request.order_id] = request.requested_at
         self._rows.requests[request.order_id] = request

@@ -40,6 +40,7 @@ class PostgresFulfillmentRepository:
                 external_reference=row["external_reference"],
                 last_error=row["last_error"],
                 epoch=row["epoch"],
+                waiting_since=row["waiting_since"],
             )
             for row in await cursor.fetchall()
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from uuid import UUID
 
@@ -49,8 +49,16 @@ class PostgresReactionRepository:
         }
         await self._connection.execute(_SQL["finish"], values)
 
-    async def postpone(self, reaction_id: UUID, delay: timedelta, error: str, *, is_counted: bool) -> None:
-        values = {"reaction_id": reaction_id, "delay": delay, "last_error": error, "uncounted": 0 if is_counted else 1}
+    async def postpone(
+        self, reaction_id: UUID, delay: timedelta, error: str, *, is_counted: bool, now: datetime
+    ) -> None:
+        values = {
+            "reaction_id": reaction_id,
+            "delay": delay,
+            "last_error": error,
+            "uncounted": 0 if is_counted else 1,
+            "now": now,
+        }
         await self._connection.execute(_SQL["postpone"], values)
 
 

@@ -42,6 +42,13 @@ class PostgresRepairStore:
         tenant = row.pop("tenant_id")
         return Repaired(tenant, "reaction", str(reaction_id), row, {"state": "pending", "runs": 0})
 
+    async def close_reaction(self, reaction_id: UUID) -> Repaired | None:
+        row = await (await self._connection.execute(_SQL["close_reaction"], {"reaction_id": reaction_id})).fetchone()
+        if row is None:
+            return None
+        tenant = row.pop("tenant_id")
+        return Repaired(tenant, "reaction", str(reaction_id), row, {"state": "failed", "case": "resolved"})
+
     async def audit(self, action: str, repaired: Repaired, reason: RepairReason) -> None:
         values = {
             "audit_id": self._ids.new(),

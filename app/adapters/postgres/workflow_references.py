@@ -54,4 +54,5 @@ def _reference(row: Mapping[str, Any]) -> WorkflowReference:
         process_instance_key=row["process_instance_key"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        traceparent=row["traceparent"],
     )

@@ -246,6 +246,7 @@ async def _reaction_loop(common: _Common) -> AsyncIterator[PassLoop[ReactionPass
             policies[group] = ReactionPolicy(
                 min(declared.reaction.max_runs, settings.worker_max_runs),
                 Backoff(retry.shortest_pause.total_seconds(), retry.longest_pause.total_seconds()),
+                retry.give_up_after,
             )
     async with new_client() as client:
         runner = ReactionRunner(
@@ -282,6 +283,7 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
             instance_id=settings.app_instance_id,
             environment=settings.app_env,
             max_runs={name: how.retries for name, how in served.items()},
+            patience={name: policy.retry.give_up_after for name, policy in common.contracts.external_systems.items()},
             clock=common.clock,
             ids=ids,
             publication=Publication(common.contracts.topics, ids),

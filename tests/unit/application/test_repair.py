@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.application.repair import (
+    CLOSE_REACTION,
     REQUEUE_EVENT,
     RETRY_REACTION,
     RETRY_START,
@@ -39,6 +40,9 @@ class Store:
     async def retry_reaction(self, reaction_id: UUID) -> Repaired | None:
         return Repaired("acme", "reaction", str(reaction_id), {}, {}) if reaction_id in self.failed else None
 
+    async def close_reaction(self, reaction_id: UUID) -> Repaired | None:
+        return await self.retry_reaction(reaction_id)
+
     async def audit(self, action: str, repaired: Repaired, reason: RepairReason) -> None:
         assert reason is REASON
         self.audited.append((action, repaired.target_id))
@@ -50,6 +54,7 @@ class Store:
         (REQUEUE_EVENT, "repair.outbox.requeue"),
         (RETRY_START, "repair.workflow.retry"),
         (RETRY_REACTION, "repair.reaction.retry"),
+        (CLOSE_REACTION, "repair.reaction.close"),
     ],
 )
 async def test_a_repair_is_audited_under_its_name(repair: Repair, action: str) -> None:
@@ -62,7 +67,7 @@ async def test_a_repair_is_audited_under_its_name(repair: Repair, action: str) -
     assert store.audited == [(action, str(target))]
 
 
-@pytest.mark.parametrize("repair", [REQUEUE_EVENT, RETRY_START, RETRY_REACTION])
+@pytest.mark.parametrize("repair", [REQUEUE_EVENT, RETRY_START, RETRY_REACTION, CLOSE_REACTION])
 async def test_what_cannot_be_repaired_is_named_and_not_audited(repair: Repair) -> None:
     target, store = uuid4(), Store()
 

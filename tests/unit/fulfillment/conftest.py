@@ -31,6 +31,8 @@ from app.messaging.envelope import Envelope
 TENANT = TenantId("acme")
 PROCESS = "order-fulfillment-v1"
 INSTANCE = 4711
+PATIENCE = timedelta(hours=24)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 START = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
@@ -149,6 +151,7 @@ class Lab:
             instance_id="tests",
             environment="test",
             max_runs=dict.fromkeys(JOBS, 3),
+            patience=dict.fromkeys(self.systems, PATIENCE),
             clock=self.clock,
             ids=self.ids,
             publication=Publication(load_topics(), self.ids),
@@ -172,7 +175,7 @@ class Lab:
         await uow.fulfillment.add(
             [FulfillmentTask(order_id, TENANT, step, TaskState.PENDING, START) for step in load_job_types().job_types]
         )
-        await uow.workflow_references.request(WorkflowRequest(order_id, TENANT, PROCESS, 1, START))
+        await uow.workflow_references.request(WorkflowRequest(order_id, TENANT, PROCESS, 1, START, traceparent=TRACE))
         await uow.commit()
         self.rows.workflow.deployed.add(PROCESS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from app.application.fallout import Decision, FalloutEntry, HeldFallout, cancel, close, complete, retry
 from app.application.fulfillment import StepDone, StepFallout
-from app.application.ports import CallNotDone, CallRefused, CallUnknown
+from app.application.ports import CallNotDone, CallOutcome, CallRefused, CallUnknown
 from app.application.repair import Repaired, RepairReason, RepairRefusedError
 from app.domain.external_calls import ExternalCallAttempt
 from app.domain.fulfillment import FulfillmentTask, TaskState
@@ -210,6 +211,29 @@ async def test_a_foreign_instances_case_is_closed_and_the_step_goes_on_as_it_was
     await close(desk, lab.order.order_id, PROVISION, REASON)
 
     assert desk.decisions == [("close", None, True)]
+    assert await lab.run(PROVISION) == StepDone()
+
+
+async def test_a_step_that_was_done_after_it_fell_out_is_closed_and_its_job_goes_on(lab: Lab, desk: Desk) -> None:
+    await lab.run(RESERVE)
+    system = lab.systems["provisioning"]
+    call = system.call
+
+    async def answer_late(key: str, request: Mapping[str, Any]) -> CallOutcome:
+        system.is_silent = True
+        assert isinstance(
+            await lab.run(PROVISION, retries=1), StepFallout
+        )  # the job's next delivery gives up meanwhile
+        system.is_silent = False
+        return await call(key, request)
+
+    system.call = answer_late  # type: ignore[method-assign, assignment]
+    assert await lab.run(PROVISION) == StepDone()
+    assert lab.task(PROVISION).state is TaskState.COMPLETED
+
+    await close(desk, lab.order.order_id, PROVISION, REASON)
+
+    assert desk.decisions == [("close", None, False)]  # released by the engine afterwards: its job waits there
     assert await lab.run(PROVISION) == StepDone()
 
 

@@ -12,7 +12,7 @@ from app.application.fulfillment import StepDone, StepFallout, StepRefused, Step
 from app.application.ports import CallDone, CallNotDone, CallRefused, CallUnknown, StoreUnavailable
 from app.domain.fulfillment import TaskState, WorkflowState
 from app.domain.order import OrderState
-from tests.unit.fulfillment.conftest import INSTANCE, Lab
+from tests.unit.fulfillment.conftest import INSTANCE, PATIENCE, TRACE, Lab
 
 RESERVE = "reserve-inventory"
 STEPS = (RESERVE, "provision-service", "activate-billing", "complete-order")
@@ -274,7 +274,7 @@ async def test_a_late_answer_to_an_overtaken_run_completes_nothing_twice(lab: La
     assert lab.task(RESERVE).state is TaskState.COMPLETED
 
 
-async def test_a_call_that_may_not_be_made_yet_counts_no_run_and_never_falls_out(lab: Lab) -> None:
+async def test_a_call_that_may_not_be_made_yet_counts_no_run(lab: Lab) -> None:
     later = timedelta(seconds=9)
     lab.systems["inventory"].next_outcomes = [CallNotDone("circuit open", retry_after=later)] * 5
 
@@ -283,6 +283,42 @@ async def test_a_call_that_may_not_be_made_yet_counts_no_run_and_never_falls_out
     assert results == [StepRetry("circuit open", 0, later)] * 5
     assert lab.task(RESERVE).run_count == 0
     assert await lab.run(RESERVE) == StepDone()
+
+
+async def test_work_that_is_accepted_and_never_finished_falls_out_in_the_end(lab: Lab) -> None:
+    system, pause = lab.systems["inventory"], timedelta(seconds=9)
+    system.next_outcomes = [CallUnknown("accepted as 7, not finished yet", 202, pause)]
+    system.is_silent = True
+    system.next_answers = [CallUnknown("accepted as 7, not finished yet", 200, pause)] * 3
+    await lab.run(RESERVE)
+    lab.clock.advance(PATIENCE.total_seconds() - 1)
+    assert isinstance(await lab.run(RESERVE), StepRetry)
+
+    lab.clock.advance(1)
+    result = await lab.run(RESERVE)
+
+    assert result == StepFallout("put-off-too-long", "accepted as 7, not finished yet")
+    assert system.calls == [KEY]
+
+
+async def test_what_counts_a_run_ends_the_time_of_being_put_off(lab: Lab) -> None:
+    system, pause = lab.systems["inventory"], timedelta(seconds=9)
+    system.next_outcomes = [CallNotDone("busy", 429, pause), CallNotDone("down"), CallNotDone("busy", 429, pause)]
+
+    await lab.run(RESERVE)
+    lab.clock.advance(PATIENCE.total_seconds())
+    await lab.run(RESERVE)
+    result = await lab.run(RESERVE)
+
+    assert isinstance(result, StepRetry)
+    assert result.retry_after == pause
+
+
+async def test_events_of_fulfillment_belong_to_the_trace_of_the_order(lab: Lab) -> None:
+    for step in (RESERVE, "provision-service", "activate-billing", "complete-order"):
+        await lab.run(step)
+
+    assert [event.traceparent for event in lab.rows.outbox] == [TRACE, TRACE]
 
 
 async def test_a_question_that_may_not_be_asked_yet_leaves_the_outcome_unknown(lab: Lab) -> None:

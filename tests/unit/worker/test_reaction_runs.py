@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -20,6 +21,7 @@ from app.messaging.retry import Backoff
 from tests.support.builders import NOON, CountingIds, SetClock
 
 TENANT = TenantId("acme")
+PATIENCE = timedelta(hours=24)
 ORDER = OrderId(UUID(int=1))
 REACTION = Reaction(
     reaction_id=UUID(int=9),
@@ -88,7 +90,7 @@ class Desk:
             queue=self,
             unit_of_work=lambda tenant_id: Unit(self, tenant_id),
             systems={"billing": self.billing},
-            policies={"billing-trigger": ReactionPolicy(3, Backoff(1, 1))},
+            policies={"billing-trigger": ReactionPolicy(3, Backoff(1, 1), PATIENCE)},
             environment="ci",
             clock=self.store.clock,
             ids=CountingIds(),
@@ -130,10 +132,15 @@ class Unit(MemoryUnitOfWork):
     async def finish(self, reaction_id: UUID, state: str, *, reference: str | None, error: str | None) -> None:
         self._row.state, self._row.error = state, error
 
-    async def postpone(self, reaction_id: UUID, delay: timedelta, error: str, *, is_counted: bool) -> None:
+    async def postpone(
+        self, reaction_id: UUID, delay: timedelta, error: str, *, is_counted: bool, now: datetime
+    ) -> None:
         self._row.delays.append((delay, is_counted))
-        if not is_counted:
-            self._row.reaction = replace(self._row.reaction, runs=self._row.reaction.runs - 1)
+        before = self._row.reaction
+        if is_counted:
+            self._row.reaction = replace(before, waiting_since=None)
+        else:
+            self._row.reaction = replace(before, runs=before.runs - 1, waiting_since=before.waiting_since or now)
 
     async def commit(self) -> None:
         await super().commit()
@@ -210,6 +217,22 @@ async def test_a_run_that_could_not_try_is_not_counted(desk: Desk) -> None:
 
     assert (desk.row.state, desk.row.reaction.runs) == ("pending", 0)
     assert desk.row.delays == [(pause, False)] * 6
+
+
+async def test_what_is_put_off_for_too_long_ends_in_a_case_for_a_person(desk: Desk) -> None:
+    desk.billing.next_outcomes = [CallUnknown("accepted as 7, not finished yet", 202, timedelta(seconds=15))]
+    desk.billing.next_answers = [CallUnknown("accepted as 7, not finished yet", 200, timedelta(seconds=15))] * 2
+    await desk.runner.run_pass()
+    clock = cast("SetClock", desk.store.clock)
+    clock.advance(PATIENCE - timedelta(seconds=1))
+    await desk.runner.run_pass()
+    assert desk.row.state == "pending"
+
+    clock.advance(timedelta(seconds=1))
+    await desk.runner.run_pass()
+
+    assert (desk.row.state, desk.cases) == ("failed", ["put-off-too-long"])
+    assert desk.billing.calls == [KEY]
 
 
 async def test_a_refusal_is_final(desk: Desk) -> None:

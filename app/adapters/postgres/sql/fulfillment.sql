@@ -15,7 +15,7 @@ SELECT * FROM cpq.fulfillment_task WHERE order_id = %(order_id)s ORDER BY step F
 -- A task's new state.
 UPDATE cpq.fulfillment_task SET
     state = %(state)s, run_count = %(run_count)s, external_reference = %(external_reference)s,
-    last_error = %(last_error)s, epoch = %(epoch)s, updated_at = %(updated_at)s
+    last_error = %(last_error)s, epoch = %(epoch)s, waiting_since = %(waiting_since)s, updated_at = %(updated_at)s
 WHERE order_id = %(order_id)s AND step = %(step)s;
 
 -- name: begin

@@ -8,7 +8,8 @@ UPDATE cpq.reaction
 SET runs = runs + 1, next_attempt_at = now() + %(lease)s
 WHERE reaction_id = %(reaction_id)s AND state = 'pending' AND next_attempt_at <= now()
 RETURNING
-    reaction_id, tenant_id, consumer_group, kind, order_id, event_id, step, external_system, request, runs;
+    reaction_id, tenant_id, consumer_group, kind, order_id, event_id, step, external_system, request, runs,
+    waiting_since;
 
 -- name: finish
 -- Done, or given up on.
@@ -17,7 +18,9 @@ SET state = %(state)s, external_reference = %(external_reference)s, last_error =
 WHERE reaction_id = %(reaction_id)s AND state = 'pending';
 
 -- name: postpone
--- To be tried again; a run that did not count is given back.
+-- To be tried again; a run that did not count is given back, and it is remembered since when none did.
 UPDATE cpq.reaction
-SET next_attempt_at = now() + %(delay)s, last_error = %(last_error)s, runs = runs - %(uncounted)s
+SET
+    next_attempt_at = now() + %(delay)s, last_error = %(last_error)s, runs = runs - %(uncounted)s,
+    waiting_since = CASE WHEN %(uncounted)s = 1 THEN coalesce(waiting_since, %(now)s) END
 WHERE reaction_id = %(reaction_id)s AND state = 'pending';

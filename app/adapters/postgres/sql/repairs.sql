@@ -35,6 +35,21 @@ FROM before
 WHERE r.reaction_id = before.reaction_id
 RETURNING r.tenant_id, before.state, before.runs, before.last_error;
 
+-- name: close_reaction
+-- A failed reaction stays so; the case that told a person of it is resolved.
+WITH before AS (
+    SELECT tenant_id, reaction_id, order_id, step, state, runs, last_error FROM cpq.reaction
+    WHERE reaction_id = %(reaction_id)s AND state = 'failed' FOR UPDATE
+), resolved AS (
+    UPDATE cpq.fallout_case AS f SET state = 'resolved', resolved_at = now()
+    FROM before
+    WHERE f.order_id = before.order_id AND f.step = before.step AND f.state = 'open'
+    RETURNING f.fallout_id
+)
+SELECT before.tenant_id, before.state, before.runs, before.last_error
+FROM before
+WHERE EXISTS (SELECT FROM resolved);
+
 -- name: audit
 -- Beside the operator's admin_run, the tenant's own history shows the repair.
 INSERT INTO cpq.audit_entry (

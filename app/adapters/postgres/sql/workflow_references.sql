@@ -3,10 +3,10 @@
 WITH requested AS (
     INSERT INTO cpq.workflow_reference (
         order_id, tenant_id, process_id, variables_schema_version, message_id, state, next_attempt_at, requested_at,
-        route_id, route_reason
+        route_id, route_reason, traceparent
     ) VALUES (
         %(order_id)s, %(tenant_id)s, %(process_id)s, %(variables_schema_version)s, %(message_id)s, 'pending',
-        %(requested_at)s, %(requested_at)s, %(route_id)s, %(route_reason)s
+        %(requested_at)s, %(requested_at)s, %(route_id)s, %(route_reason)s, %(traceparent)s
     )
 )
 SELECT pg_notify('workflow', '');

@@ -1,0 +1,2 @@
+SET lock_timeout = '4s';
+ALTER TABLE cpq.workflow_reference DROP COLUMN traceparent;
