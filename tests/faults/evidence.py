@@ -20,7 +20,7 @@ import redis
 from kafka import KafkaConsumer, TopicPartition
 from psycopg.rows import dict_row
 
-from app.contracts.loader import load_topics
+from app.contracts.loader import load_consumer_groups, load_topics
 from tests.faults.journal import Journal
 from tests.faults.load import Tenant
 from tests.faults.oracle import PLATFORM_TABLES, Oracle, moment, plain
@@ -103,6 +103,16 @@ def subscriptions() -> list[dict[str, str]]:
     ]
 
 
+def reaction_rules() -> list[dict[str, str]]:
+    """Which events make which group react, as declared."""
+    return [
+        {"consumer_group": group, "event_type": event_type}
+        for group, declared in load_consumer_groups().items()
+        if declared.reaction is not None
+        for event_type in declared.reaction.event_types
+    ]
+
+
 def gather(run: Run, oracle: Oracle) -> Oracle:
     """Fill the oracle with everything there is to know when all is at rest.
 
@@ -121,6 +131,7 @@ def gather_running(run: Run, oracle: Oracle) -> Oracle:
     """Fill the oracle with what can be read consistently while everything moves."""
     oracle.add("tenant", [{"tenant_id": tenant.tenant_id, "canary": tenant.canary} for tenant in run.tenants])
     oracle.add("subscription", subscriptions())
+    oracle.add("reaction_rule", reaction_rules())
     _journal(run, oracle)
     _ledger(run, oracle)
     _database(run, oracle)
@@ -275,7 +286,7 @@ def _topics(run: Run, oracle: Oracle) -> None:
         headers = {name: content.decode(errors="replace") for name, content in record.headers}
         tenant = headers.get("ce_tenantid")
         is_dead = record.topic.endswith(DEAD_LETTERS)
-        if tenant not in own and not is_dead:
+        if tenant not in own and not is_dead:  # a dead letter may be of an event that could not be attributed
             continue
         item = f"{record.topic}[{record.partition}]@{record.offset}"
         rows.append(
@@ -283,7 +294,7 @@ def _topics(run: Run, oracle: Oracle) -> None:
                 "topic": record.topic,
                 "kafka_partition": record.partition,
                 "kafka_offset": record.offset,
-                "event_id": headers.get("ce_id"),
+                "event_id": json.loads(value)["eventId"] if is_dead else headers.get("ce_id"),
                 "tenant_id": tenant,
                 "aggregate_id": (record.key or b"").decode(errors="replace"),
                 "aggregate_seq": _number(headers.get("ce_sequence")),

@@ -12,6 +12,7 @@ import re
 import subprocess
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.faults.evidence import connect
 from tests.faults.postgres_proxy import At, Moment
 from tests.faults.trial import Fault, FaultDidNotStrikeError, Trial
 from tests.faults.units import Unit
+from tests.support.loopback_proxy import Direction
 
 _MOMENT_SECONDS = 45.0
 _RESTART_SECONDS = 0.4
@@ -176,14 +178,15 @@ def on_host(command: str, *, heal: str, seconds: float, after: float = 1.0) -> F
     return inject
 
 
-def behave(system: str, *, seconds: float, **behaviour: Any) -> Fault:
-    """Let an external system behave badly for a while."""
+def behave(system: str, *, seconds: float | None = None, **behaviour: Any) -> Fault:
+    """Let an external system behave badly for a while; without an end, until all of the trial's faults are over."""
 
     def inject(trial: Trial) -> None:
         trial.cleanups.callback(lambda: _behave(trial, system, {}))
         _behave(trial, system, behaviour)
-        time.sleep(seconds)
-        _behave(trial, system, {})
+        if seconds is not None:
+            time.sleep(seconds)
+            _behave(trial, system, {})
 
     return inject
 
@@ -207,27 +210,54 @@ def flush(_what: str, *, times: int = 3, pause: float = 1.0) -> Fault:
     return inject
 
 
-def partition(unit: str, *, port: int, direction: str, seconds: float) -> Fault:
-    """Drop what a unit sends to a port of the host (`out`) or what it gets from there (`in`): a one-way partition.
+def partition(unit: str, *, way: str, direction: Direction, seconds: float) -> Fault:
+    """A one-way partition: what a unit sends on one of its ways arrives nowhere (`out`), or it hears no answer (`in`).
 
-    The host's only peer is this machine, so the rule tells units apart by the ports of their own connections.
+    Args:
+        unit: its name.
+        way: `postgresql`, `engine`, `redis`, `providers` or `kafka`.
+        direction: which half of the conversation is cut.
+        seconds: how long; what was held back goes on afterwards, where the unit still waits for it.
     """
 
     def inject(trial: Trial) -> None:
-        host = trial.units.host.address
-        ports = _local_ports(trial.units[unit], host, port)
-        if not ports:
-            raise FaultDidNotStrikeError(f"{unit} has no connection to port {port}")
-        numbers = ", ".join(str(number) for number in ports)
-        mine = f"ip saddr {host} tcp sport {port} tcp dport {{ {numbers} }} drop"
-        theirs = f"ip daddr {host} tcp dport {port} tcp sport {{ {numbers} }} drop"
-        chain, rule = ("output", theirs) if direction == "out" else ("input", mine)
-        _nft(f"table inet {_TABLE} {{ chain {chain} {{ type filter hook {chain} priority -10; {rule}; }} }}")
-        trial.cleanups.callback(lambda: _nft(f"table inet {_TABLE} {{ }}\ndelete table inet {_TABLE}"))
-        time.sleep(seconds)
-        _nft(f"delete table inet {_TABLE}")
+        victim = trial.units[unit]
+        if way == "kafka":
+            dropped = _cut_from_kafka(trial, victim, direction, seconds)
+        else:
+            proxy = victim.ways[way]
+            before = proxy.held_back
+            trial.cleanups.callback(proxy.stalled.clear)
+            proxy.stalled.add(direction)
+            time.sleep(seconds)
+            proxy.stalled.clear()
+            dropped = proxy.held_back - before
+        if not dropped:
+            raise FaultDidNotStrikeError(f"{unit} and {way} had nothing to say to each other within {seconds:g} s")
 
     return inject
+
+
+def _cut_from_kafka(trial: Trial, victim: Unit, direction: Direction, seconds: float) -> int:
+    """Drop one direction between a unit and the broker, and return how many packets were dropped.
+
+    The broker names its own address, so no proxy stands there, and the host's only peer is this machine: the rule tells
+    units apart by the ports of their connections. The client keeps those for longer than any of these faults lasts.
+    """
+    host, port = trial.units.host.address, 9092
+    ports = _local_ports(victim, host, port)
+    if not ports:
+        raise FaultDidNotStrikeError(f"{victim.name} has no connection to port {port}")
+    numbers = ", ".join(str(number) for number in ports)
+    mine = f"ip saddr {host} tcp sport {port} tcp dport {{ {numbers} }} counter drop"
+    theirs = f"ip daddr {host} tcp dport {port} tcp sport {{ {numbers} }} counter drop"
+    chain, rule = ("output", theirs) if direction == "out" else ("input", mine)
+    _nft(f"table inet {_TABLE} {{ chain {chain} {{ type filter hook {chain} priority -10; {rule}; }} }}")
+    trial.cleanups.callback(lambda: _nft(f"table inet {_TABLE} {{ }}\ndelete table inet {_TABLE}"))
+    time.sleep(seconds)
+    listed = subprocess.run(["nft", "list", "table", "inet", _TABLE], check=True, capture_output=True, text=True).stdout
+    _nft(f"delete table inet {_TABLE}")
+    return sum(int(packets) for packets in re.findall(r"counter packets (\d+)", listed))
 
 
 def defer(_what: str, *, seconds: float) -> Fault:
@@ -314,9 +344,8 @@ def forge(_what: str, *, topic: str) -> Fault:
             ).fetchone()
         if row is None:
             raise FaultDidNotStrikeError("no event to forge from")
-        event_id = f"{trial.chance.getrandbits(128):032x}"
-        forged = f"{event_id[:8]}-{event_id[8:12]}-4{event_id[13:16]}-8{event_id[17:20]}-{event_id[20:]}"
-        payload = {**json.loads(row["payload"]), "eventId": forged}
+        forged = str(uuid.uuid4())  # never the seed's: a second run's would be known already
+        payload = {**json.loads(row["payload"]), "eventId": forged, "state": "failed"}
         trial.expected += [{"name": "forged", "item": forged}]
         headers = {
             "ce_specversion": "1.0", "ce_id": forged, "ce_source": "/cpq-oms/order", "ce_type": row["event_type"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ Check = Callable[[Oracle], list[str]]
 
 MINOR_UNIT = {"JPY": Decimal(1), "KWD": Decimal("0.001")}
 TERMINAL_STATES = ("completed", "failed", "cancelled", "rejected", "partial")
-# Answers to a POST that say for certain that nothing was done.
-DEFINITE_MODES = ("refused", "rate-limited", "unauthorized")
+# What the ledger says of a POST that was answered for certain that nothing was done: any 4xx but a timeout.
+_DEFINITE = re.compile(r"error 4(?!08)\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,9 @@ def effects_founded(oracle: Oracle) -> list[str]:
         "SELECT consumer_group, event_id, count(*) AS times FROM inbox_event GROUP BY consumer_group, event_id "
         "HAVING times > 1"
     )
+    forged = oracle.rows(
+        "SELECT consumer_group, event_id FROM inbox_event WHERE event_id IN (SELECT item FROM expected WHERE name = 'forged')"
+    )
     effectless = oracle.rows(
         "SELECT i.event_id, e.aggregate_id, e.aggregate_seq, p.applied_seq FROM inbox_event i "
         "JOIN outbox_event e USING (event_id) LEFT JOIN order_projection p ON p.order_id = e.aggregate_id "
@@ -214,8 +218,59 @@ def effects_founded(oracle: Oracle) -> list[str]:
     )
     return [
         *_violation("events a group has handled more than once", repeated, "consumer_group", "event_id", "times"),
+        *_violation("forged events that were handled", forged, "consumer_group", "event_id"),
         *_violation("events in the inbox without their effect", effectless, "event_id", "aggregate_id", "applied_seq"),
         *_violation("effects without their event in the inbox", unfounded, "order_id", "applied_seq"),
+        *_reactions_founded(oracle),
+        *_records_founded(oracle, "audit-export", "audit_export_record", "true"),
+        *_records_founded(oracle, "reconciliation", "reconciliation_event", "e.aggregate_type = 'order'"),
+    ]
+
+
+def _reactions_founded(oracle: Oracle) -> list[str]:
+    """Each event that asks a group for something has one reaction with its inbox row, and no other event has any."""
+    missing = oracle.rows(
+        "SELECT i.consumer_group, e.event_id, e.event_type, e.aggregate_id FROM inbox_event i JOIN outbox_event e USING (event_id) "
+        "JOIN reaction_rule r ON r.consumer_group = i.consumer_group AND r.event_type = e.event_type "
+        "LEFT JOIN reaction x ON x.consumer_group = i.consumer_group AND x.event_id = e.event_id WHERE x.reaction_id IS NULL"
+    )
+    unfounded = oracle.rows(
+        "SELECT x.consumer_group, x.event_id, x.order_id FROM reaction x "
+        "LEFT JOIN inbox_event i ON i.consumer_group = x.consumer_group AND i.event_id = x.event_id "
+        "LEFT JOIN outbox_event e ON e.event_id = x.event_id "
+        "LEFT JOIN reaction_rule r ON r.consumer_group = x.consumer_group AND r.event_type = e.event_type "
+        "WHERE i.event_id IS NULL OR r.event_type IS NULL"
+    )
+    several = oracle.rows(
+        "SELECT consumer_group, event_id, count(*) AS reactions FROM reaction GROUP BY consumer_group, event_id "
+        "HAVING reactions > 1"
+    )
+    return [
+        *_violation(
+            "events in the inbox without their reaction", missing, "consumer_group", "event_id", "aggregate_id"
+        ),
+        *_violation("reactions without their event in the inbox", unfounded, "consumer_group", "event_id", "order_id"),
+        *_violation("events with several reactions", several, "consumer_group", "event_id", "reactions"),
+    ]
+
+
+def _records_founded(oracle: Oracle, group: str, table: str, of: str) -> list[str]:
+    """Each event that a group has in its inbox is once in the group's own table, and nothing else is there."""
+    missing = oracle.rows(
+        f"SELECT i.event_id, e.aggregate_id FROM inbox_event i JOIN outbox_event e USING (event_id) "
+        f"LEFT JOIN {table} x ON x.event_id = i.event_id WHERE i.consumer_group = ? AND {of} AND x.event_id IS NULL",
+        group,
+    )
+    unfounded = oracle.rows(
+        f"SELECT x.event_id FROM {table} x LEFT JOIN inbox_event i ON i.event_id = x.event_id AND i.consumer_group = ? "
+        "WHERE i.event_id IS NULL",
+        group,
+    )
+    several = oracle.rows(f"SELECT event_id, count(*) AS times FROM {table} GROUP BY event_id HAVING times > 1")
+    return [
+        *_violation(f"events in the inbox of {group} without their effect", missing, "event_id", "aggregate_id"),
+        *_violation(f"effects of {group} without their event in the inbox", unfounded, "event_id"),
+        *_violation(f"effects of {group} that are there more than once", several, "event_id", "times"),
     ]
 
 
@@ -299,7 +354,12 @@ def calls_settled(oracle: Oracle) -> list[str]:
         "SELECT a.order_id, a.step, a.attempt_no, a.state FROM external_call_attempt a "
         "JOIN fulfillment_task t USING (order_id, step) WHERE a.state IN ('prepared', 'unknown') AND t.state = 'completed'"
     )
+    unreacted = oracle.rows(
+        "SELECT r.order_id, r.step, r.external_reference FROM reaction r WHERE r.state = 'done' AND NOT EXISTS ("
+        "SELECT 1 FROM effect f WHERE f.order_id = r.order_id AND f.reference = r.external_reference)"
+    )
     return [
+        *_violation("completed reactions whose effect is nowhere", unreacted, "order_id", "step", "external_reference"),
         *_violation("completed steps whose effect is nowhere", undone, "order_id", "step", "external_reference"),
         *_violation("completed steps that know no reference", unasked, "order_id", "step"),
         *_violation("completed steps with a call whose end is unknown", unsettled, "order_id", "step", "attempt_no"),
@@ -333,7 +393,7 @@ def _call_sequences(oracle: Oracle) -> list[str]:
                 request["method"] == "GET" and former["request_no"] < request["request_no"] < later["request_no"]
                 for request in requests
             )
-            if not is_asked and former["mode"] not in DEFINITE_MODES:
+            if not is_asked and not _DEFINITE.fullmatch(former["mode"]):
                 found.append(f"a call was repeated without asking what the first one did: {key[0]} {key[1]}")
     return found
 
@@ -478,10 +538,34 @@ def audit_kept(oracle: Oracle) -> list[str]:
     for row in oracle.rows("SELECT target_id, after_state FROM audit_entry WHERE target_type = 'order'"):
         entries[row["target_id"]].append(str(json.loads(row["after_state"] or "{}").get("state")))
     return [
-        f"order {order} went through {transitions[order]}, its audit entries tell of {entries[order]}"
-        for order in sorted(transitions.keys() | entries.keys())
-        if sorted(transitions[order]) != sorted(entries[order])
+        *_export_chains(oracle),
+        *(
+            f"order {order} went through {transitions[order]}, its audit entries tell of {entries[order]}"
+            for order in sorted(transitions.keys() | entries.keys())
+            if sorted(transitions[order]) != sorted(entries[order])
+        ),
     ]
+
+
+def _export_chains(oracle: Oracle) -> list[str]:
+    """Each tenant's exported events are one chain from its first record to its last."""
+    found: list[str] = []
+    rows = oracle.rows("SELECT * FROM audit_export_record ORDER BY tenant_id, sequence")
+    for tenant, own in itertools.groupby(rows, key=lambda row: row["tenant_id"]):
+        former = "0" * 64
+        for number, row in enumerate(own, start=1):
+            body = json.loads(row["body"])
+            told = (body["sequence"], body["previousHash"], body["tenantId"], body["eventId"])
+            is_sound = (
+                row["sequence"] == number
+                and told == (number, former, tenant, row["event_id"])
+                and hashlib.sha256(row["body"].encode()).hexdigest() == row["hash"]
+            )
+            if not is_sound:
+                found.append(f"the export chain of {tenant} is broken at record {number}: event_id={row['event_id']}")
+                break
+            former = row["hash"]
+    return found
 
 
 def convergence(oracle: Oracle) -> list[str]:
@@ -501,7 +585,14 @@ def convergence(oracle: Oracle) -> list[str]:
         "SELECT topic, kafka_offset, event_id FROM topic_record WHERE is_dead_letter = 1 "
         "AND coalesce(event_id, '') NOT IN (SELECT item FROM expected WHERE name IN ('dead-letter', 'forged'))"
     )
+    unburied = oracle.rows(
+        "SELECT item AS event_id FROM expected WHERE name = 'forged' AND item NOT IN ("
+        "SELECT event_id FROM topic_record WHERE is_dead_letter = 1 AND event_id IS NOT NULL)"
+    )
+    unreacted = oracle.rows("SELECT reaction_id, consumer_group, order_id, state FROM reaction WHERE state <> 'done'")
     return [
+        *_violation("forged events that are no dead letters", unburied, "event_id"),
+        *_violation("reactions that are not done", unreacted, "reaction_id", "consumer_group", "order_id", "state"),
         *_violation("not at rest within the budget", late, "condition", "detail", "seconds", "budget"),
         *_violation("events that still wait", pending, "event_id", "aggregate_id", "aggregate_seq", "state"),
         *_violation("orders whose process still waits to be started", unstarted, "order_id", "start_attempts"),
@@ -526,7 +617,12 @@ def derived_is_truth(oracle: Oracle) -> list[str]:
         "LEFT JOIN product_offering_price p USING (tenant_id, catalog_version, offering_id, price_type, currency) "
         "WHERE p.unit_amount IS NULL OR p.unit_amount + 0 <> r.unit_amount + 0"
     )
+    disagreements = oracle.rows(
+        "SELECT kind, order_id, event_id, detail FROM reconciliation_finding WHERE resolved_at IS NULL "
+        "AND event_id NOT IN (SELECT item FROM expected WHERE name = 'forged')"
+    )
     return [
+        *_violation("reconciliation found a disagreement", disagreements, "kind", "order_id", "event_id", "detail"),
         *_violation(
             "read models differ", projections, "order_id", "state", "aggregate_seq", "projected", "applied_seq"
         ),

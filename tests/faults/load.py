@@ -152,17 +152,19 @@ class Load:
                 if self._is_finishing.is_set():
                     break
                 tenant = self._tenants[number % len(self._tenants)]
-                customers.append(asyncio.create_task(self._customer(client, tenant, f"{tenant.canary}-{number}")))
+                customers.append(asyncio.create_task(self._customer(client, tenant, number)))
                 await asyncio.sleep(1 / self._pace)
             await asyncio.gather(*customers)
 
-    async def _customer(self, client: httpx.AsyncClient, tenant: Tenant, intent: str) -> None:
-        if not await self._order(_Customer(self, client, tenant, intent)):
-            self.given_up.append(intent)
+    async def _customer(self, client: httpx.AsyncClient, tenant: Tenant, number: int) -> None:
+        # What they order follows from the seed alone: the tenants' names are new at every run.
+        chance = random.Random(f"{self._seed} {number}")
+        customer = _Customer(self, client, tenant, f"{tenant.canary}-{number}")
+        if not await self._order(customer, chance):
+            self.given_up.append(customer.intent)
 
-    async def _order(self, customer: _Customer) -> bool:
+    async def _order(self, customer: _Customer, chance: random.Random) -> bool:
         """Take a quote to an order; whether it was accepted."""
-        chance = random.Random(f"{self._seed} {customer.intent}")
         keys = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(2)]
         items = [{"offeringId": chance.choice(OFFERINGS), "quantity": chance.randint(1, 5)}]
         body = {"customerId": customer.intent, "currency": "EUR", "items": items}

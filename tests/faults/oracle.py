@@ -58,6 +58,16 @@ PLATFORM_TABLES: Mapping[str, tuple[str, ...]] = {
         "order_id", "tenant_id", "quote_id", "customer_id", "state", "applied_seq", "currency", "total_one_time",
         "total_recurring",
     ),
+    "reaction": (
+        "reaction_id", "tenant_id", "consumer_group", "order_id", "event_id", "step", "external_system", "state", "runs",
+        "external_reference",
+    ),
+    "audit_export_record": ("tenant_id", "sequence", "event_id", "body", "hash"),
+    "reconciliation_event": ("order_id", "aggregate_seq", "tenant_id", "event_id"),
+    "reconciliation_finding": (
+        "tenant_id", "kind", "order_id", "aggregate_seq", "event_id", "detail", "resolved_at",
+    ),
+    "external_callback": ("tenant_id", "external_system", "callback_id", "order_id", "idempotency_key", "disposition"),
     "audit_entry": ("audit_id", "tenant_id", "action", "target_type", "target_id", "after_state"),
 }  # fmt: skip
 
@@ -74,6 +84,8 @@ OUTSIDE_TABLES: Mapping[str, tuple[str, ...]] = {
         "payload", "is_dead_letter", "written_at",
     ),
     "subscription": ("consumer_group", "topic"),
+    # Which events ask a group to have something done outside.
+    "reaction_rule": ("consumer_group", "event_type"),
     "effect": ("system", "idempotency_key", "reference", "order_id", "tenant_id", "request", "performed_at"),
     "provider_request": ("request_no", "system", "method", "idempotency_key", "mode", "tenant_id", "arrived_at"),
     "engine_instance": ("process_instance_key", "order_id", "tenant_id", "state"),
@@ -85,7 +97,7 @@ OUTSIDE_TABLES: Mapping[str, tuple[str, ...]] = {
     "sample": ("subject", "measure", "value"),
     "cap": ("measure", "maximum"),
     "convergence": ("condition", "detail", "seconds", "budget"),
-    # What the scenario announces: names are `fallout`, `dead-letter`, `order-open`; items are order or event ids.
+    # What the scenario announces: names are `fallout`, `dead-letter`, `order-open`, `forged`; items are order or event ids.
     "expected": ("name", "item"),
     # When the fault was over: what comes later must be as if it had never been.
     "heal": ("healed_at",),

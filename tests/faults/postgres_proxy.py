@@ -142,6 +142,7 @@ class _Session:
             statement = self._statement(kind, body)
             if statement is not None and not self._pass(statement):
                 return
+            self._proxy._wait_for("out")
             self._server.sendall(_packed(kind, body))
 
     def _statement(self, kind: bytes, body: bytes) -> str | None:
@@ -186,6 +187,7 @@ class _Session:
         with contextlib.suppress(OSError):
             while True:
                 kind, body = _message(self._server)
+                self._proxy._wait_for("in")
                 held.append(_packed(kind, body))
                 with self._lock:
                     due = self._awaited

@@ -273,6 +273,12 @@ class Trial:
                         topic=topic,
                     ),
                 )
+        yield (
+            "every reaction carried out",
+            lambda: self._none(
+                "SELECT reaction_id FROM cpq.reaction WHERE state = 'pending' AND tenant_id = ANY(%(tenants)s)"
+            ),
+        )
         yield "every instance ended or waits for a person", self._live_instances
 
     def _none(self, query: str, **values: Any) -> str | None:

@@ -11,6 +11,7 @@ import io
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -22,7 +23,9 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
+from app.contracts.loader import load_external_systems
 from tests.faults.postgres_proxy import PostgresProxy
+from tests.support.loopback_proxy import LoopbackProxy
 from tests.support.released_host import STATE, ReleasedHost, find_host
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.unit_process import ROOT, UnitProcess, free_port
@@ -76,8 +79,32 @@ def read_definitions(host: ReleasedHost) -> dict[str, Definition]:
     return found
 
 
+def _called_back_at(definition: Definition, receiver: str) -> Definition:
+    """The same unit, with the receiver of callbacks at another address."""
+    moved = {"callback": {"HTTP_BIND": receiver}, "worker": {"CALLBACK_URL": f"http://{receiver}"}}
+    return replace(definition, settings={**definition.settings, **moved.get(definition.unit, {})})
+
+
+def _address_towards(host: str) -> str:
+    """This machine's own address on the way to a host."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing
+        return str(probe.getsockname()[0])
+
+
+def _server(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _through(url: str, way: LoopbackProxy) -> str:
+    """The same URL by way of a proxy."""
+    parts = urlsplit(url)
+    user = f"{parts.username}@" if parts.username else ""
+    return urlunsplit(parts._replace(netloc=f"{user}{way.address}"))
+
+
 class Unit:
-    """One unit under fault: its process, its way to the database and to the engine.
+    """One unit under fault: its process, and by name its ways to what it works with, each of which can be disturbed.
 
     Args:
         definition: what it runs with.
@@ -97,17 +124,29 @@ class Unit:
         settings |= _HASTE.get(definition.unit, {})
         self._state = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cpq-oms-state-")))
         settings |= {"STATE_DIRECTORY": str(self._state), "RUNTIME_DIRECTORY": str(self._state)}
+        self.ways: dict[str, LoopbackProxy] = {}
         self.database: PostgresProxy | None = None
         self.engine: TcpProxy | None = None
         if "DB_URL" in settings:
             parts = urlsplit(settings["DB_URL"])
             assert parts.hostname is not None
             self.database = self._stack.enter_context(PostgresProxy((parts.hostname, parts.port or 5432)))
-            settings["DB_URL"] = urlunsplit(parts._replace(netloc=f"{parts.username}@{self.database.address}"))
+            self.ways["postgresql"] = self.database
+            settings["DB_URL"] = _through(settings["DB_URL"], self.database)
         if "CAMUNDA_GRPC_ADDRESS" in settings and definition.unit == "worker":
             self.engine = self._stack.enter_context(TcpProxy(settings["CAMUNDA_GRPC_ADDRESS"]))
+            self.ways["engine"] = self.engine
             settings["CAMUNDA_GRPC_ADDRESS"] = self.engine.address
-        if "HTTP_BIND" in settings:
+        if "REDIS_URL" in settings:
+            self.ways["redis"] = redis = self._stack.enter_context(TcpProxy(_server(settings["REDIS_URL"])))
+            settings["REDIS_URL"] = _through(settings["REDIS_URL"], redis)
+        providers = [f"{name.upper().replace('-', '_')}_URL" for name in load_external_systems()]
+        if providers[0] in settings:
+            # All of them are the one simulator of the host.
+            way = self._stack.enter_context(TcpProxy(_server(settings[providers[0]])))
+            self.ways["providers"] = way
+            settings |= {name: _through(settings[name], way) for name in providers}
+        if "HTTP_BIND" in settings and definition.unit != "callback":
             settings["HTTP_BIND"] = f"127.0.0.1:{self.http_port}"
         self._settings = settings
 
@@ -199,7 +238,11 @@ class Units:
 
     def __init__(self, tree: Path = ROOT) -> None:
         self.host = find_host()
-        self.definitions = read_definitions(self.host)
+        # The simulator calls back from its host to this machine.
+        receiver = f"{_address_towards(self.host.address)}:{free_port()}"
+        self.definitions = {
+            name: _called_back_at(definition, receiver) for name, definition in read_definitions(self.host).items()
+        }
         self.tree = tree
         self._units: dict[str, Unit] = {}
         self._rested: list[str] = []

@@ -6,7 +6,7 @@ import contextlib
 import selectors
 import socket
 
-from tests.support.loopback_proxy import LoopbackProxy
+from tests.support.loopback_proxy import Direction, LoopbackProxy
 
 
 class TcpProxy(LoopbackProxy):
@@ -45,10 +45,19 @@ class TcpProxy(LoopbackProxy):
         with selectors.DefaultSelector() as selector:
             selector.register(client, selectors.EVENT_READ, server)
             selector.register(server, selectors.EVENT_READ, client)
+            stalled = False
             while not self._stopped.is_set():
+                if stalled and self._stopped.wait(0.05):  # what waits to be read would be reported at once again
+                    return
+                stalled = False
                 for key, _ in selector.select(timeout=0.2):
                     source = key.fileobj
                     assert isinstance(source, socket.socket)
+                    direction: Direction = "out" if source is client else "in"
+                    if direction in self.stalled:
+                        self.held_back += 1
+                        stalled = True
+                        continue
                     data = source.recv(65536)
                     if not data:
                         return

@@ -74,6 +74,11 @@ class Behaviour:
     finishes_as: Finish = "done"
     callbacks: Callbacks = "once"
 
+    @property
+    def label(self) -> str:
+        """How the ledger calls it: the mode, and in the error modes what was answered, such as `error 429`."""
+        return f"{self.mode} {self.status}" if self.mode in {Mode.ERROR, Mode.ACT_THEN_ERROR} else self.mode
+
     def is_for(self, method: str, key: str) -> bool:
         """Whether it holds for a call; an order's calls carry the order's id in their key."""
         return (

@@ -89,7 +89,7 @@ class ExternalSystemResource:
 
     async def _behave(self, req: Request, key: str) -> Behaviour:
         behaviour = self._around.behaviours.take(self._system, req.method, key)
-        self._ledger.arrived(self._system, req.method, key, behaviour.mode)
+        self._ledger.arrived(self._system, req.method, key, behaviour.label)
         if behaviour.latency:
             await asyncio.sleep(behaviour.latency.total_seconds())
         return behaviour

@@ -79,7 +79,8 @@ def test_image_is_whole_after_its_build_was_killed(scratch: ScratchEnvironment, 
     assert not list(scratch.cache.glob("images/[!.]*"))
 
     try:
-        assert run(["python3", *command]).returncode == 0
+        again = run(["python3", *command])
+        assert again.returncode == 0, again.stdout[-3000:]
 
         images = list(scratch.cache.glob("images/[!.]*"))
         assert len(images) == 1

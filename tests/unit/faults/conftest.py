@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from tests.faults.oracle import Oracle
 STATES = ("acknowledged", "inProgress", "completed")
 STEPS = {"reserve-inventory": "inventory", "activate-billing": "billing"}
 TOPIC = "oms.order.events.v1"
+GROUPS = ("order-projection", "billing-trigger", "audit-export", "reconciliation")
 
 
 def add_order(oracle: Oracle, tenant: str) -> None:
@@ -96,13 +98,31 @@ def add_event(oracle: Oracle, tenant: str, order: str, seq: int, state: str) -> 
     )
     oracle.add(
         "outbox_event",
-        [{**owner, **told, **place, "aggregate_type": "order", "state": "published", "occurred_at": f"2026-01-0{seq}"}],
+        [
+            {**owner, **told, **place, "aggregate_type": "order", "event_type": state, "state": "published"}
+            | {"occurred_at": f"2026-01-0{seq}"}
+        ],
     )
     oracle.add("topic_record", [{**owner, **told, **place, "is_dead_letter": 0}])
     oracle.add(
         "inbox_event",
-        [{**owner, **place, "consumer_group": "order-projection", "processed_at": f"2026-01-01T00:00:0{seq}"}],
+        [{**owner, **place, "consumer_group": group, "processed_at": f"2026-01-01T00:00:0{seq}"} for group in GROUPS],
     )
+    oracle.add("reconciliation_event", [{**owner, "order_id": order, "aggregate_seq": seq}])
+    add_export(oracle, tenant, event, seq)
+    if state == "completed":
+        reaction = {**owner, "reaction_id": f"r-{event}", "consumer_group": "billing-trigger", "order_id": order}
+        done = {"step": "trigger-billing", "external_system": "billing", "state": "done"}
+        oracle.add("reaction", [{**reaction, **done, "external_reference": f"billing-{tenant}"}])
+
+
+def add_export(oracle: Oracle, tenant: str, event: str, sequence: int) -> None:
+    """Add the next record of a tenant's export chain."""
+    former = oracle.rows("SELECT hash FROM audit_export_record WHERE tenant_id = ? ORDER BY sequence DESC", tenant)
+    previous = former[0]["hash"] if former else "0" * 64
+    body = json.dumps({"sequence": sequence, "previousHash": previous, "tenantId": tenant, "eventId": event})
+    record = {"tenant_id": tenant, "sequence": sequence, "event_id": event, "body": body}
+    oracle.add("audit_export_record", [{**record, "hash": hashlib.sha256(body.encode()).hexdigest()}])
 
 
 def add_call(oracle: Oracle, tenant: str, order: str, call: tuple[str, str, int]) -> None:
@@ -146,7 +166,8 @@ def sound() -> Iterator[Oracle]:
     oracle = Oracle()
     for tenant in ("tenant-1", "tenant-2"):
         add_order(oracle, tenant)
-    oracle.add("subscription", [{"consumer_group": "order-projection", "topic": TOPIC}])
+    oracle.add("subscription", [{"consumer_group": group, "topic": TOPIC} for group in GROUPS])
+    oracle.add("reaction_rule", [{"consumer_group": "billing-trigger", "event_type": "completed"}])
     oracle.add("convergence", [{"condition": "outbox empty", "seconds": 1, "budget": 30}])
     oracle.add("sample", [{"subject": "relay", "measure": "rss_mb", "value": 80}])
     oracle.add("cap", [{"measure": "rss_mb", "maximum": 400}])

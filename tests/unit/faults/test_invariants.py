@@ -34,6 +34,13 @@ PLANTED = [
     ("DELETE FROM order_projection WHERE order_id = 'order-tenant-1'", "I6", "in the inbox without their effect"),
     ("UPDATE order_projection SET applied_seq = 2", "I6", "in the inbox without their effect"),
     ("UPDATE order_projection SET applied_seq = 4", "I6", "effects without their event in the inbox"),
+    ("INSERT INTO expected VALUES ('forged', 'event-order-tenant-1-1')", "I6", "forged events that were handled"),
+    ("DELETE FROM reaction WHERE tenant_id = 'tenant-1'", "I6", "events in the inbox without their reaction"),
+    ("UPDATE reaction SET event_id = 'event-order-tenant-1-2'", "I6", "reactions without their event"),
+    ("INSERT INTO reaction SELECT * FROM reaction", "I6", "events with several reactions"),
+    ("DELETE FROM audit_export_record WHERE sequence = 3", "I6", "inbox of audit-export without their effect"),
+    ("DELETE FROM inbox_event WHERE consumer_group = 'reconciliation'", "I6", "effects of reconciliation without"),
+    ("INSERT INTO reconciliation_event SELECT * FROM reconciliation_event", "I6", "there more than once"),
     ("UPDATE topic_record SET kafka_offset = 100 - aggregate_seq", "I7", "not in order in the topic"),
     ("UPDATE topic_record SET kafka_partition = aggregate_seq", "I7", "in several partitions"),
     ("UPDATE inbox_event SET processed_at = '2025' WHERE event_id LIKE '%-3'", "I7", "not applied one after the other"),
@@ -43,6 +50,7 @@ PLANTED = [
     ("UPDATE external_call_attempt SET prepared_at = '2027'", "I8", "a call before its attempt was prepared"),
     ("DELETE FROM provider_request WHERE method = 'GET'", "I8", "repeated without asking"),
     ("DELETE FROM effect WHERE system = 'billing'", "I8", "completed steps whose effect is nowhere"),
+    ("UPDATE reaction SET external_reference = 'nowhere'", "I8", "completed reactions whose effect is nowhere"),
     ("UPDATE fulfillment_task SET external_reference = NULL", "I8", "completed steps that know no reference"),
     ("UPDATE external_call_attempt SET state = 'unknown'", "I8", "a call whose end is unknown"),
     ("UPDATE engine_instance SET state = 'active'", "I9", "neither ended nor wait once"),
@@ -57,12 +65,17 @@ PLANTED = [
     ("UPDATE journal SET status = 200 WHERE operation = 'foreign-order'", "I11", "a foreign id was answered"),
     ("UPDATE journal SET body = 'not yours' WHERE operation = 'foreign-order'", "I11", "told from one that never was"),
     ("DELETE FROM audit_entry WHERE rowid = 2", "I12", "its audit entries tell of"),
+    ("UPDATE audit_export_record SET body = replace(body, 'event-order-tenant-1-2', 'x')", "I12", "chain of tenant-1 is broken"),
+    ("UPDATE audit_export_record SET sequence = 4 WHERE sequence = 3", "I12", "is broken at record 3"),
+    ("INSERT INTO expected VALUES ('forged', 'never-buried')", "I13", "forged events that are no dead letters"),
+    ("UPDATE reaction SET state = 'pending'", "I13", "reactions that are not done"),
     ("UPDATE convergence SET seconds = 31", "I13", "not at rest within the budget"),
     ("UPDATE convergence SET seconds = NULL", "I13", "not at rest within the budget"),
     ("UPDATE outbox_event SET state = 'pending' WHERE aggregate_seq = 3", "I13", "events that still wait"),
     ("UPDATE workflow_reference SET state = 'pending'", "I13", "still waits to be started"),
     ("UPDATE topic_record SET is_dead_letter = 1 WHERE aggregate_seq = 3", "I13", "unexpected dead letters"),
     ("UPDATE order_projection SET state = 'inProgress'", "I14", "read models differ"),
+    ("INSERT INTO reconciliation_finding (kind, event_id) VALUES ('state-differs', 'e')", "I14", "found a disagreement"),
     ("UPDATE order_projection SET total_one_time = '1.00'", "I14", "read models differ"),
     ("UPDATE order_projection SET order_id = 'stray' WHERE tenant_id = 'tenant-1'", "I14", "read models"),
     ("UPDATE redis_entry SET unit_amount = '0.01'", "I14", "cached values differ"),
@@ -107,10 +120,19 @@ def test_an_announced_fallout_is_no_violation_and_an_unannounced_one_is(sound: O
     assert violations(sound)["I9"] == []
 
 
+@pytest.mark.parametrize(("mode", "is_definite"), [("error 429", True), ("error 408", False), ("error 503", False)])
+def test_a_call_is_repeated_unasked_only_after_a_definite_answer(sound: Oracle, mode: str, is_definite: bool) -> None:
+    sound.change("DELETE FROM provider_request WHERE method = 'GET'")
+    sound.change("UPDATE provider_request SET mode = ?", mode)
+
+    assert (violations(sound)["I8"] == []) is is_definite
+
+
 def test_what_holds_in_the_middle_of_a_fault_is_checked_without_waiting(sound: Oracle) -> None:
     sound.change("UPDATE outbox_event SET state = 'pending' WHERE aggregate_seq = 3")
     sound.change("DELETE FROM topic_record WHERE aggregate_seq = 3")
-    sound.change("DELETE FROM inbox_event WHERE event_id LIKE '%-3'")
+    for table in ("inbox_event", "reaction", "audit_export_record", "reconciliation_event"):
+        sound.change(f"DELETE FROM {table} WHERE event_id LIKE '%-3'")
     sound.change("UPDATE order_projection SET applied_seq = 2")
     found = violations_while_running(sound)
     assert set(found) == {"I1", "I3", "I6", "I8", "I11"}
