@@ -1,7 +1,8 @@
 """What operators do about process versions: route to them, see them drain, retire them; and what a release must still serve.
 
-A version is reached while a route points to it or an order's instance of it is pending or alive. What is reached keeps
-its workers: its job types and its version of variables.
+A version is reached from its deployment until it is retired, which is refused while a route points to it, an order's
+instance of it is pending or alive, or the engine's own records show one. What is reached keeps its workers: its job types
+and its version of variables.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class ReachedProcess:
         whys = [f"route {route_id}" for route_id in self.routes[:_NAMED]]
         if self.live:
             whys.append(f"{self.live} live or pending instances")
-        return ", ".join(whys)
+        return ", ".join(whys) or "deployed and not retired"
 
 
 class ProcessStore(Protocol):
@@ -240,17 +241,22 @@ def dropped(reached: Iterable[ReachedProcess], served: AbstractSet[str], version
 
 
 async def reached(store: ProcessStore) -> list[ReachedProcess]:
-    """The process versions that orders can still reach, with all that any content of them asks for."""
-    deployments, routes, live = (
+    """The process versions that instances may still be of, with all that any content of them asks for.
+
+    An order that has ended here says nothing of its instance: a worker may have died before the engine heard of it. Only
+    retirement asks the engine.
+    """
+    deployments, routes, live, retired = (
         await store.deployments(),
         await store.routes(ROUTE_GRACE),
         await store.live_references(),
+        await store.retired(),
     )
     found = []
     for process_id in sorted({deployment.process_id for deployment in deployments}):
         own = [deployment for deployment in deployments if deployment.process_id == process_id]
         pointing = [str(each.route.route_id) for each in routes if each.route.process_id == process_id]
-        if pointing or process_id in live:
+        if process_id not in retired:
             found.append(
                 ReachedProcess(
                     process_id=process_id,

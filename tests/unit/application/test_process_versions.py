@@ -222,9 +222,18 @@ async def test_nothing_is_retired_twice(store: MemoryProcessStore) -> None:
         await retire(store, DECLARED, EngineView(), V2, REASON)
 
 
-async def test_a_version_is_reached_by_a_route_or_by_a_live_order_and_else_not(store: MemoryProcessStore) -> None:
+async def test_a_version_is_reached_until_it_is_retired(store: MemoryProcessStore) -> None:
+    assert {process.process_id: process.because for process in await reached(store)} == {
+        V1: f"route {UUID(int=1)}",
+        V2: "deployed and not retired",
+    }
+
+    await retire(store, DECLARED, EngineView(), V2, REASON)
+
     assert [process.process_id for process in await reached(store)] == [V1]
 
+
+async def test_what_reaches_a_version_is_told(store: MemoryProcessStore) -> None:
     store.references[V2] = LiveReferences(0, 1, NOON, [ORDER])
 
     assert {process.process_id: (process.routes, process.live) for process in await reached(store)} == {
@@ -237,7 +246,7 @@ async def test_an_older_content_of_a_version_still_counts(store: MemoryProcessSt
     """An instance stays on the content it began with."""
     store.deployed.append(deployment(1, content_sha256="0" * 64, job_types=["reserve-inventory", "credit-check"]))
 
-    [process] = await reached(store)
+    process = next(process for process in await reached(store) if process.process_id == V1)
 
     assert "credit-check" in process.job_types
 
@@ -257,7 +266,13 @@ async def test_a_release_that_drops_what_is_reached_is_refused_by_name(store: Me
     ]
 
 
-async def test_what_nothing_reaches_may_be_dropped(store: MemoryProcessStore) -> None:
+async def test_what_is_retired_may_be_dropped(store: MemoryProcessStore) -> None:
+    assert dropped(await reached(store), set(JOB_TYPES), {1}) == [
+        f"variables schema 2 is still carried by {V2} (deployed and not retired), and no worker of this release understands it"
+    ]
+
+    await retire(store, DECLARED, EngineView(), V2, REASON)
+
     assert dropped(await reached(store), set(JOB_TYPES), {1}) == []
 
 
