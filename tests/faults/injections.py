@@ -252,7 +252,7 @@ def _cut_from_kafka(trial: Trial, victim: Unit, direction: Direction, seconds: f
     mine = f"ip saddr {host} tcp sport {port} tcp dport {{ {numbers} }} counter drop"
     theirs = f"ip daddr {host} tcp dport {port} tcp sport {{ {numbers} }} counter drop"
     chain, rule = ("output", theirs) if direction == "out" else ("input", mine)
-    _nft(f"table inet {_TABLE} {{ chain {chain} {{ type filter hook {chain} priority -10; {rule}; }} }}")
+    _nft(f"table inet {_TABLE} {{\nchain {chain} {{\ntype filter hook {chain} priority -10\n{rule}\n}}\n}}\n")
     trial.cleanups.callback(lambda: _nft(f"table inet {_TABLE} {{ }}\ndelete table inet {_TABLE}"))
     time.sleep(seconds)
     listed = subprocess.run(["nft", "list", "table", "inet", _TABLE], check=True, capture_output=True, text=True).stdout
@@ -427,4 +427,5 @@ def _local_ports(unit: Unit, host: str, port: int) -> list[int]:
 
 
 def _nft(rules: str) -> None:
-    subprocess.run(["nft", "-f", "-"], input=rules, check=True, capture_output=True, text=True)
+    done = subprocess.run(["nft", "-f", "-"], input=rules, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stderr}\n{rules}"
