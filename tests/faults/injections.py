@@ -245,9 +245,11 @@ def _cut_from_kafka(trial: Trial, victim: Unit, direction: Direction, seconds: f
     units apart by the ports of their connections. The client keeps those for longer than any of these faults lasts.
     """
     host, port = trial.units.host.address, 9092
-    ports = _local_ports(victim, host, port)
-    if not ports:
-        raise FaultDidNotStrikeError(f"{victim.name} has no connection to port {port}")
+    end = time.monotonic() + _MOMENT_SECONDS
+    while not (ports := _local_ports(victim, host, port)):  # a relay connects when it has its first event
+        if time.monotonic() > end:
+            raise FaultDidNotStrikeError(f"{victim.name} never connected to port {port}")
+        time.sleep(0.1)
     numbers = ", ".join(str(number) for number in ports)
     mine = f"ip saddr {host} tcp sport {port} tcp dport {{ {numbers} }} counter drop"
     theirs = f"ip daddr {host} tcp dport {port} tcp sport {{ {numbers} }} counter drop"

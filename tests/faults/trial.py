@@ -140,7 +140,7 @@ class Trial:
             if oracle is not None:
                 oracle.close()
             if hasattr(self, "load"):
-                self.load.finish(0)
+                self.load.finish(_LOAD_SECONDS)  # the journal must outlive whoever writes into it
             self._revive()
         for code, lines in self._early.items():
             outcome.violations.setdefault(code, []).extend(lines)
