@@ -42,13 +42,15 @@ def load_scenarios(path: Path = FILE) -> dict[str, Scenario]:
 
 
 def choose(scenarios: Mapping[str, Scenario], seed: int) -> list[Scenario]:
-    """Choose one scenario of each pool by the seed, in the file's order."""
+    """Choose one scenario of each pool by the seed, in an order that the seed decides too."""
     pools: dict[str, list[Scenario]] = {}
     for scenario in scenarios.values():
         if scenario.pool is not None:
             pools.setdefault(scenario.pool, []).append(scenario)
     chance = random.Random(seed)
-    return [chance.choice(pool) for _, pool in sorted(pools.items())]
+    chosen = [chance.choice(pool) for _, pool in sorted(pools.items())]
+    chance.shuffle(chosen)
+    return chosen
 
 
 def _scenario(name: str, entry: Mapping[str, Any]) -> Scenario:
