@@ -273,6 +273,8 @@ def records(host: ReleasedHost, starts: Offsets, topics: Sequence[str] | None = 
 def _topics(run: Run, oracle: Oracle) -> None:
     """Copy the topics as they were written, and follow what the engine wrote to its own."""
     own = set(run.tenant_ids)
+    # What a test wrote in somebody's name was served by nobody.
+    forged = {row["item"] for row in oracle.rows("SELECT item FROM expected WHERE name = 'forged'")}
     rows: list[dict[str, Any]] = []
     texts: list[dict[str, Any]] = []
     engine: list[dict[str, Any]] = []
@@ -303,6 +305,8 @@ def _topics(run: Run, oracle: Oracle) -> None:
                 "written_at": plain(datetime.fromtimestamp(record.timestamp / 1000, UTC)),
             }
         )
+        if rows[-1]["event_id"] in forged:
+            continue
         headers.pop("ce_tenantid", None)
         texts.append({"place": "topic", "item": item, "tenant_id": tenant, "content": f"{value} {headers}"})
     oracle.add("topic_record", rows)

@@ -20,6 +20,7 @@ import redis
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
+from app.contracts.loader import load_topics
 from tests.faults.evidence import connect
 from tests.faults.postgres_proxy import At, Moment
 from tests.faults.trial import Fault, FaultDidNotStrikeError, Trial
@@ -111,20 +112,25 @@ def crash(unit: str, *, after: float = 1.0, down: float = _RESTART_SECONDS) -> F
 
 
 def crash_loop(unit: str, *, at: At, of: str, times: int) -> Fault:
-    """A unit that dies at the same moment of the same piece of work, again and again, until it is let alone.
+    """A unit that dies at the same moment of one order's work, again and again, until it is let alone.
 
-    The first order whose work comes to that moment is the one; every later delivery of it kills again.
+    The order is accepted while the unit is down; every delivery of its work kills. Others' work goes on in between.
     """
 
     def inject(trial: Trial) -> None:
         victim = trial.units[unit]
+        victim.kill()
+        if not trial.load.wait_accepted(trial.load.accepted + 1, _MOMENT_SECONDS):
+            raise FaultDidNotStrikeError("no order was accepted")
+        poison = f"(?s){of}.*{trial.load.newest}"
+        victim.restart()
 
         def strike() -> bool:
             victim.kill()
             return False
 
         for _ in range(times):
-            _hit(trial, victim, (at, of, 1), strike, seconds=150)
+            _hit(trial, victim, (at, poison, 1), strike, seconds=150)
             time.sleep(_RESTART_SECONDS)
             victim.restart()
 
@@ -371,8 +377,28 @@ def forge(_what: str, *, topic: str) -> Fault:
             ).get(10)
         finally:
             producer.close()
+        _bury(trial, forged, len(load_topics()[topic].consumer_groups))
 
     return inject
+
+
+def _bury(trial: Trial, event_id: str, groups: int) -> None:
+    """As an operator, discard what every group gave up on: what came later of the same order waits for that."""
+    end = time.monotonic() + _MOMENT_SECONDS
+    with connect(trial.units.host) as connection:
+        while True:
+            letters = connection.execute(
+                "SELECT dead_letter_id FROM cpq.dead_letter WHERE event_id = %s AND state = 'open'", (event_id,)
+            ).fetchall()
+            if len(letters) == groups:
+                break
+            if time.monotonic() > end:
+                raise FaultDidNotStrikeError(f"{len(letters)} of {groups} groups gave the forged event up")
+            time.sleep(0.5)
+    for letter in letters:
+        trial.units.host.run(
+            f"cpq-oms-admin dead-letters discard {letter['dead_letter_id']} --reason 'forged by a fault test, no effect'"
+        )
 
 
 INJECTIONS: Mapping[str, Callable[..., Fault]] = {

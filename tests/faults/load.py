@@ -137,6 +137,11 @@ class Load:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    @property
+    def newest(self) -> str:
+        """The order that was accepted last."""
+        return self._placed[-1][1]
+
     def wait_accepted(self, count: int, seconds: float) -> bool:
         """Whether so many orders are accepted in time."""
         end = time.monotonic() + seconds

@@ -30,7 +30,7 @@ class Moment:
 
     Args:
         at: which side of what.
-        of: pattern of the statement, or of a statement of the transaction that commits.
+        of: pattern of the statement with what is bound to it, or of a statement of the transaction that commits.
         nth: the how many-th time.
         strike: the fault; runs on the connection's own thread, and the message is held until it returns. True lets the
             message go on, False loses it and the connection.
@@ -154,7 +154,8 @@ class _Session:
             self._prepared[name.decode()] = _text(statement)
         if kind == b"B":
             name = body.split(b"\0", 2)[1]
-            return self._prepared.get(name.decode(), "")
+            # With what is bound to it, so that a moment can be about one order: texts are there as they are.
+            return f"{self._prepared.get(name.decode(), '')} {body.decode(errors='replace')}"
         return None
 
     def _pass(self, statement: str) -> bool:
