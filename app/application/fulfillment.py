@@ -300,12 +300,17 @@ class Fulfillment:
     async def refuse(self, job: StepJob, error_code: str, detail: str) -> StepFallout:
         """Open a case for a delivery that cannot be read as a run; order and step stay as they are.
 
+        Its instance is noted where none was: by it the case's incident is found when the case is closed.
+
         Raises:
             StoreUnavailable, ConcurrentChange: nothing was changed; refuse again.
         """
         async with self._unit_of_work(job.tenant_id) as uow:
-            if await self._hold(uow, job) is None:
+            held = await self._hold(uow, job)
+            if held is None:
                 return StepFallout(error_code, detail)
+            if held.reference.process_instance_key is None:
+                await uow.workflow_references.save(held.reference.attach(job.process_instance_key, self._clock.now()))
             result = await self._open_case(uow, job, error_code, detail)
             await uow.commit()
         return result

@@ -229,23 +229,24 @@ def partition(unit: str, *, way: str, direction: Direction, seconds: float) -> F
     def inject(trial: Trial) -> None:
         victim = trial.units[unit]
         if way == "kafka":
-            dropped = _cut_from_kafka(trial, victim, direction, seconds)
-        else:
-            proxy = victim.ways[way]
-            before = proxy.held_back
-            trial.cleanups.callback(proxy.stalled.clear)
-            proxy.stalled.add(direction)
-            time.sleep(seconds)
-            proxy.stalled.clear()
-            dropped = proxy.held_back - before
-        if not dropped:
-            raise FaultDidNotStrikeError(f"{unit} and {way} had nothing to say to each other within {seconds:g} s")
+            _cut_from_kafka(trial, victim, direction, seconds)
+            return
+        proxy = victim.ways[way]
+        before, end = proxy.held_back, time.monotonic() + _MOMENT_SECONDS
+        trial.cleanups.callback(proxy.stalled.clear)
+        proxy.stalled.add(direction)
+        while proxy.held_back == before:  # it may rest just now
+            if time.monotonic() > end:
+                raise FaultDidNotStrikeError(f"{unit} and {way} had nothing to say to each other")
+            time.sleep(0.1)
+        time.sleep(seconds)
+        proxy.stalled.clear()
 
     return inject
 
 
-def _cut_from_kafka(trial: Trial, victim: Unit, direction: Direction, seconds: float) -> int:
-    """Drop one direction between a unit and the broker, and return how many packets were dropped.
+def _cut_from_kafka(trial: Trial, victim: Unit, direction: Direction, seconds: float) -> None:
+    """Drop one direction between a unit and the broker for so long after the first packet that is dropped.
 
     The broker names its own address, so no proxy stands there, and the host's only peer is this machine: the rule tells
     units apart by the ports of their connections. The client keeps those for longer than any of these faults lasts.
@@ -262,9 +263,17 @@ def _cut_from_kafka(trial: Trial, victim: Unit, direction: Direction, seconds: f
     chain, rule = ("output", theirs) if direction == "out" else ("input", mine)
     _nft(f"table inet {_TABLE} {{\nchain {chain} {{\ntype filter hook {chain} priority -10\n{rule}\n}}\n}}\n")
     trial.cleanups.callback(lambda: _nft(f"table inet {_TABLE} {{ }}\ndelete table inet {_TABLE}"))
+    while not _dropped():
+        if time.monotonic() > end:
+            raise FaultDidNotStrikeError(f"{victim.name} and kafka had nothing to say to each other")
+        time.sleep(0.1)
     time.sleep(seconds)
-    listed = subprocess.run(["nft", "list", "table", "inet", _TABLE], check=True, capture_output=True, text=True).stdout
     _nft(f"delete table inet {_TABLE}")
+
+
+def _dropped() -> int:
+    """How many packets the partition has dropped."""
+    listed = subprocess.run(["nft", "list", "table", "inet", _TABLE], check=True, capture_output=True, text=True).stdout
     return sum(int(packets) for packets in re.findall(r"counter packets (\d+)", listed))
 
 

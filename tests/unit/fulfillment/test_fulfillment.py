@@ -237,6 +237,9 @@ async def test_a_delivery_that_cannot_be_read_opens_one_case_and_changes_nothing
     assert result == StepFallout("variables-not-understood", "version 9")
     assert [case.error_code for case in lab.rows.fulfillment.cases] == ["variables-not-understood"]
     assert (lab.order_state, lab.task(RESERVE).state) == (OrderState.ACKNOWLEDGED, TaskState.PENDING)
+    assert (
+        lab.rows.workflow.references[lab.order.order_id].process_instance_key == INSTANCE
+    )  # its incident is looked for there
 
 
 async def test_the_first_job_proves_that_the_start_arrived(lab: Lab) -> None:
