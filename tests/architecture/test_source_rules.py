@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,18 @@ def test_package_files_are_empty() -> None:
     found = [str(path.relative_to(ROOT)) for path in APP.rglob("__init__.py") if path.read_text().strip()]
 
     assert found == []
+
+
+def foreign_blocks(path: Path) -> list[str]:
+    """SQL files that a module reads and that do not travel with it: neither its own nor of a module that it imports."""
+    source = path.read_text()
+    read = set(re.findall(r'NamedBlocks\("(\w+)"\)', source))
+    imported = set(re.findall(r"^from app\.adapters\.postgres\.(\w+) import", source, re.MULTILINE))
+    return sorted(read - imported - {path.stem})
+
+
+def test_a_modules_sql_travels_with_it() -> None:
+    """An artifact takes a module's SQL along by the module's name: another's is missing where only this one is installed."""
+    found = {path.name: blocks for path in (APP / "adapters/postgres").glob("*.py") if (blocks := foreign_blocks(path))}
+
+    assert found == {}

@@ -13,7 +13,7 @@ from app.application.dead_letters import Decision, HeldLetter
 from app.application.repair import Repaired, RepairReason
 from app.runtime.ids import Ids
 
-_SQL = NamedBlocks("dead_letters")
+_SQL = NamedBlocks("dead_letter_desk")
 _RAW = ("record_key", "record_value", "header_names", "header_values")
 
 
@@ -31,7 +31,7 @@ class PostgresDeadLetterDesk:
 
     async def shown(self, dead_letter_id: UUID) -> dict[str, Any] | None:
         """A dead letter with its event as text, as long as that is parked, and how many events wait behind it."""
-        row = await (await self._connection.execute(_SQL["get"], {"dead_letter_id": dead_letter_id})).fetchone()
+        row = await (await self._connection.execute(_SQL["show"], {"dead_letter_id": dead_letter_id})).fetchone()
         if row is None:
             return None
         letter = {name: value for name, value in row.items() if name not in _RAW}
@@ -42,8 +42,7 @@ class PostgresDeadLetterDesk:
                 "value": _text(record.value),
                 "headers": {name: _text(value) for name, value in record.headers},
             }
-        waiting = await (await self._connection.execute(_SQL["waiting"], {"dead_letter_id": dead_letter_id})).fetchone()
-        return letter | {"waiting_events": waiting["events"] if waiting else 0}
+        return letter
 
     async def hold(self, dead_letter_id: UUID) -> HeldLetter | None:
         row = await (await self._connection.execute(_SQL["hold"], {"dead_letter_id": dead_letter_id})).fetchone()
