@@ -378,6 +378,7 @@ def _logs(run: Run, oracle: Oracle) -> None:
     written = {unit.name: unit.log[run.log_starts.get(unit.name, 0) :] for unit in run.units} | run.logs
     texts = []
     for name, log in written.items():
+        oracle.add("crash", [{"unit": name, "line": line} for line in _crashes(log)])
         for number, line in enumerate(log.splitlines()):
             with contextlib.suppress(ValueError):
                 document = json.loads(line)
@@ -386,6 +387,16 @@ def _logs(run: Run, oracle: Oracle) -> None:
                     texts.append({"place": f"log of {name}", "item": number, "tenant_id": tenant, "content": line})
         _search(run, oracle, f"log of {name}", log)
     oracle.add("text", texts)
+
+
+def _crashes(log: str) -> list[str]:
+    """The last line of each traceback that is no part of a log entry: nobody caught that error."""
+    lines = log.splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    return [
+        next((line for line in lines[start + 1 :] if line.strip() and not line.startswith(" ")), lines[start])
+        for start in starts
+    ]
 
 
 def _processes(run: Run, oracle: Oracle) -> None:

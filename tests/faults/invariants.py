@@ -632,13 +632,15 @@ def derived_is_truth(oracle: Oracle) -> list[str]:
 
 
 def bounded(oracle: Oracle) -> list[str]:
-    """I15: nothing grew beyond its cap."""
+    """I15: nothing grew beyond its cap, and nothing ended but by the fault's own hand."""
     over = oracle.rows(
         "SELECT s.subject, s.measure, max(s.value) AS value, c.maximum FROM sample s JOIN cap c USING (measure) "
         "GROUP BY s.subject, s.measure, c.maximum HAVING value > c.maximum"
     )
+    crashes = oracle.rows("SELECT unit, line FROM crash")
     unmeasured = oracle.rows("SELECT measure FROM cap WHERE measure NOT IN (SELECT measure FROM sample)")
     return [
+        *_violation("units that ended by an error of their own", crashes, "unit", "line"),
         *_violation("over its cap", over, "subject", "measure", "value", "maximum"),
         *_violation("never measured", unmeasured, "measure"),
     ]

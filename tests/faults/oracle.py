@@ -95,6 +95,8 @@ OUTSIDE_TABLES: Mapping[str, tuple[str, ...]] = {
     "secret_search": ("place", "characters"),
     "secret_hit": ("secret", "place"),
     "sample": ("subject", "measure", "value"),
+    # Units that ended by an error of their own, each with the last line that it wrote of it.
+    "crash": ("unit", "line"),
     "cap": ("measure", "maximum"),
     "convergence": ("condition", "detail", "seconds", "budget"),
     # What the scenario announces: names are `fallout`, `dead-letter`, `order-open`, `forged`; items are order or event ids.

@@ -7,6 +7,7 @@ the producer is thrown away, so nothing of a finished call can still be sent lat
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -30,8 +31,11 @@ from app.messaging.envelope import Envelope
 from app.messaging.outbox import Delivery, Published, Rejected, Undelivered
 from app.messaging.retry import Unavailable
 from app.runtime.clock import Clock
+from app.runtime.logging import get_logger
 
 _DEPENDENCY = "kafka"
+_CLOSING_PAUSE_SECONDS = 0.05
+_log = get_logger(__name__)
 _PERMANENT = (
     InvalidRecordError,
     InvalidTimestampError,
@@ -149,5 +153,15 @@ class KafkaEventPublisher:
 
     def _discard(self) -> None:
         producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.close(timeout=0)
+        end = self._clock.monotonic() + 2 * self._patience
+        while producer is not None:
+            try:
+                producer.close(timeout=0)
+            except KafkaTimeoutError:
+                # It will not end while a batch is under way, and goes on sending; each batch expires after its patience.
+                if self._clock.monotonic() > end:
+                    _log.error("producer_not_closed")  # what it still sends is sent twice, which the inbox bears
+                    return
+                time.sleep(_CLOSING_PAUSE_SECONDS)
+            else:
+                return

@@ -80,6 +80,7 @@ PLANTED = [
     ("UPDATE order_projection SET order_id = 'stray' WHERE tenant_id = 'tenant-1'", "I14", "read models"),
     ("UPDATE redis_entry SET unit_amount = '0.01'", "I14", "cached values differ"),
     ("UPDATE sample SET value = 401", "I15", "over its cap"),
+    ("INSERT INTO crash VALUES ('relay', 'KafkaTimeoutError: Timeout')", "I15", "ended by an error of their own"),
     ("DELETE FROM sample", "I15", "never measured"),
     ("INSERT INTO secret_hit VALUES ('db-password', 'log of relay')", "I16", "a secret was found"),
     ("UPDATE secret_search SET characters = 0", "I16", "a place held nothing to search"),
