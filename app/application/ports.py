@@ -283,8 +283,10 @@ class DueStart:
 class StartQueue(Protocol):
     """Due references of all tenants: their names only, the orders stay behind each tenant's wall."""
 
-    async def due(self, limit: int) -> list[DueStart]:
-        """The references that have waited longest.
+    async def due(self, limit: int, flag: str) -> list[DueStart]:
+        """The references that have waited longest, of the tenants for which a flag is on.
+
+        Those of other tenants keep their place and stand in nobody's way.
 
         Raises:
             StoreUnavailable: the database cannot be asked now.

@@ -18,7 +18,6 @@ from app.adapters.http.external_system import HttpExternalSystem, new_client
 from app.adapters.http.proven_endpoint import ProvenEndpoint
 from app.adapters.postgres.callback_results import PostgresCallbackVerdicts
 from app.adapters.postgres.external_guard import PostgresExternalCallGuard
-from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
 from app.adapters.postgres.reaction_runs import PostgresReactionQueue, reaction_unit_factory
 from app.adapters.postgres.runtime_settings import followed
@@ -162,8 +161,7 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
 
     async with open_channel(str(common.settings.camunda_grpc_address)) as channel:
         starter = WorkflowStarter(
-            queue=PostgresStartQueue(common.pool),
-            flags=PostgresFeatureFlags(
+            queue=PostgresStartQueue(
                 common.pool, {name: flag.default for name, flag in common.contracts.flags.items()}
             ),
             unit_of_work=unit_of_work_factory(common.pool),
