@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -13,12 +14,13 @@ from app.adapters.redis.keys import Keys
 from app.adapters.redis.rate_limiter import RedisRateLimiter
 from app.application.rate_limiting import LocalRateLimiter
 from app.contracts.loader import RedisKeys, RequestLimit, load_redis_keys
-from app.domain.catalog import ProductOffering
+from app.domain.catalog import CatalogEdition, ProductOffering
 from app.domain.values import OfferingId, TenantId
 from tests.support.builders import SetClock, fiber
 from tests.support.waiting import eventually
 
 BURST = 5
+EDITION = CatalogEdition(1, "0" * 64)
 
 
 def limits(without_redis: str = "closed") -> dict[str, RequestLimit]:
@@ -55,6 +57,16 @@ async def test_all_processes_together_let_through_no_more_than_the_limit(redis: 
     assert await allowed(first, TenantId(f"{tenant}-b")) == BURST
 
 
+@pytest.mark.parametrize("value", ["9999999999999999", "1e300", "inf", "nan", "-1", "soon"])
+async def test_an_instant_that_cannot_be_holds_nobody_off(redis: Redis, tenant: TenantId, value: str) -> None:
+    key = Keys(load_redis_keys(), "tests").key(
+        "rate_limit", tenant, client=hashlib.sha256(b"tests").hexdigest()[:32], window="command"
+    )
+    await redis.set(key, value, px=600_000)
+
+    assert await allowed(limiter(redis), tenant) == BURST
+
+
 async def test_without_redis_a_class_is_open_or_keeps_its_share(tenant: TenantId) -> None:
     gone = connect("redis://api@127.0.0.1:1/0", "nothing")
 
@@ -84,11 +96,11 @@ async def test_a_tenants_offerings_beyond_the_limit_are_not_cached_until_others_
     cache = RedisCatalogCache(RedisGuard(redis, SetClock()), keys)
     names = [OfferingId(name) for name in ("a", "b", "c")]
 
-    assert await cache.put_offerings(tenant, 1, [named(name) for name in names]) == 2
-    assert await cache.put_offerings(TenantId(f"{tenant}-b"), 1, [named(names[2])]) == 1
+    assert await cache.put_offerings(tenant, EDITION, [named(name) for name in names]) == 2
+    assert await cache.put_offerings(TenantId(f"{tenant}-b"), EDITION, [named(names[2])]) == 1
 
     async def is_cached() -> bool:
-        return await cache.put_offerings(tenant, 1, [named(names[2])]) == 1
+        return await cache.put_offerings(tenant, EDITION, [named(names[2])]) == 1
 
     await eventually(is_cached, "there is room for the third when the first two have ended")
 
