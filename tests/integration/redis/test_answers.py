@@ -99,6 +99,7 @@ async def test_a_flush_or_foreign_data_before_each_request_changes_no_answer(
             await admin_redis.delete(key)
 
     assert await answers(api, issuer, tenant_id, flush) == found
+    assert await answers(api, issuer, tenant_id, nothing) == found
     genuine = {key: json.loads(await admin_redis.get(key) or b"") for key in await keys() if b":offering:" in key}
     assert genuine
 
