@@ -85,12 +85,39 @@ def test_every_wrong_override_is_named(read_settings: Any) -> None:
     for place in (
         "reserve-inventory.timeout: expected an ISO 8601 duration",
         "reserve-inventory.max_jobs_active: ",
-        "provision-service.threads: expected one of max_jobs_active, timeout, retries, retry_backoff",
-        "activate-billing: expected <job type>.<field>=<value>",
+        "entry 3: expected one of max_jobs_active, timeout, retries, retry_backoff after provision-service",
+        "entry 4: expected <job type>.<field>=<value>",
         "activate-billing.retries: ",
         "complete-order.retries: is there twice",
     ):
         assert place in text
+
+
+@pytest.mark.parametrize(
+    "value", ["S3cret", "S3cret=1", "S3cret.timeout=PT1S", "a-type.S3cret=1", "a-type.timeout=S3cret"]
+)
+def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(read_settings: Any, value: str) -> None:
+    for variable in ("WORKER_TYPE_OVERRIDES", "WORKER_ENABLED_TYPES"):
+        with pytest.raises(SettingsError) as caught:
+            read_settings(**{variable: value})
+
+        assert "S3cret" not in "\n".join(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WORKER_TIMEOUT", "P9999D"),
+        ("WORKER_POLL_INTERVAL", "PT2M"),
+        ("WORKER_REQUEST_TIMEOUT", "PT6M"),
+        ("EXTERNAL_TIMEOUT", "PT6M"),
+        ("WORKER_TYPE_OVERRIDES", "provision-service.timeout=PT2H"),
+        ("WORKER_TYPE_OVERRIDES", "provision-service.retry_backoff=P1D"),
+    ],
+)
+def test_a_time_that_nobody_can_mean_is_refused(read_settings: Any, variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable}: "):
+        read_settings(**{variable: value})
 
 
 def test_what_disagrees_with_the_contract_is_named_all_at_once(read_settings: Any) -> None:
