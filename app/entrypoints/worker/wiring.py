@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,7 +42,7 @@ from app.entrypoints.worker.job_loop import JobLoop
 from app.entrypoints.worker.pass_loop import PassLoop
 from app.entrypoints.worker.presence import Presence
 from app.entrypoints.worker.registry import JOBS
-from app.entrypoints.worker.type_settings import type_settings
+from app.entrypoints.worker.type_settings import call_timeouts, type_settings
 from app.messaging.retry import Backoff
 from app.runtime.clock import Clock, SystemClock
 from app.runtime.ids import UuidV7Ids
@@ -200,9 +200,7 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
 def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str, ExternalSystem]:
     """Every declared external system, by name, behind the guard that all processes share."""
     settings = common.settings
-
-    def declared_timeout(policy: ExternalSystemPolicy) -> Callable[[], timedelta]:
-        return lambda: min(policy.timeout, common.runtime.duration("EXTERNAL_TIMEOUT"))
+    timeouts = call_timeouts(settings, common.contracts, common.runtime)
 
     def system(name: str, policy: ExternalSystemPolicy) -> ExternalSystem:
         called = HttpExternalSystem(
@@ -212,7 +210,7 @@ def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str
             base_url=settings.url_of(name),
             token=settings.token_of(name),
             callback_url=settings.callback_url,
-            timeout=declared_timeout(policy),
+            timeout=timeouts[name],
         )
         proven = ProvenEndpoint(
             client,
@@ -298,6 +296,7 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
                         JOBS[name],
                         fulfillment,
                         retry_backoff=how.retry_backoff,
+                        longest_pause=how.longest_pause,
                         retries=how.retries,
                     ),
                     timeout=how.timeout,
