@@ -14,6 +14,7 @@ import pytest
 from app.adapters.http.external_system import HttpExternalSystem
 from app.application.ports import CallDone, CallUnknown
 from app.contracts.loader import load, load_external_systems
+from app.entrypoints.worker.__main__ import problems
 from app.entrypoints.worker.type_settings import TypeSettings, call_timeouts, contract_problems, type_settings
 from app.runtime.runtime_settings import RuntimeSettings
 from app.settings.reader import SettingsError, parse, read
@@ -158,6 +159,14 @@ def test_what_disagrees_with_the_contract_is_named_all_at_once(read_settings: An
         "WORKER_THREADS: expected at least 4, one for each of WORKER_ENABLED_TYPES",
         "EXTERNAL_TIMEOUT: expected at most PT2S, so that 3 calls fit into a job of type provision-service",
         "WORKER_TIMEOUT: complete-order has PT5S for a job; a run needs more than PT6S beside its calls",
+    ]
+
+
+def test_a_worker_does_not_start_with_another_kind_of_environment_than_its_name_says(read_settings: Any) -> None:
+    assert problems(read_settings()) == []
+
+    assert problems(read_settings(EXTERNAL_ENVIRONMENT="production")) == [
+        "EXTERNAL_ENVIRONMENT: expected non-production, which test is by environments.yml; given: production"
     ]
 
 
