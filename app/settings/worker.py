@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from app.settings.declaration import CHANGEABLE, INFRASTRUCTURE, POLICY, ValueClass
 from app.settings.external_systems import ExternalEndpoints
-from app.settings.shared import AddressValue, DatabasePoolSettings, Duration, UnitSettings
+from app.settings.shared import AddressValue, DatabasePoolSettings, Duration, HttpUrl, UnitSettings
 
 _LONGEST_JOB = timedelta(hours=1)
 _JOB_TYPE = re.compile(r"[a-z]+(-[a-z]+)*")
@@ -76,7 +76,7 @@ def _overrides(value: Any) -> Any:
 
 
 class WorkerSettings(UnitSettings, DatabasePoolSettings, ExternalEndpoints):
-    """Which group this process is, the engine it works for, and the external systems it calls.
+    """Which group this process is, the engine it works for, and the external systems it calls and is called back by.
 
     `worker_enabled_types` is a comma-separated part of the group's job types, empty for a group that has none.
     `worker_max_jobs_active`, `worker_timeout` and `worker_max_runs` lower what the contract says of each job type (jobs
@@ -89,6 +89,7 @@ class WorkerSettings(UnitSettings, DatabasePoolSettings, ExternalEndpoints):
     call to an external system; it lowers what is declared for a system and never raises it.
     """
 
+    callback_url: Annotated[HttpUrl, INFRASTRUCTURE]
     worker_group: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
     worker_enabled_types: Annotated[
         tuple[str, ...], BeforeValidator(_names), ValueClass("names separated by commas"), POLICY

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from logging import getLogger
 
-from app.contracts.loader import load_feature_flags
+from app.contracts.loader import environment_problems, load_feature_flags
 from app.entrypoints.admin import dispatch
 from app.entrypoints.admin.outcome import show
 from app.entrypoints.admin.wiring import Session
@@ -22,7 +22,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 def problems(settings: AdminSettings) -> list[str]:
     """Say what in the settings disagrees with the contracts, one line each."""
     declared = load_feature_flags()
-    return [
+    return environment_problems(settings.app_env, settings.external_environment) + [
         f"FEATURE_FLAG_DEFAULTS: entry {place}: expected one of {', '.join(sorted(declared))}"
         for place, flag in enumerate(settings.feature_flag_defaults, 1)
         if flag not in declared
