@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from datetime import timedelta
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -13,9 +15,10 @@ from app.adapters.redis.guard import RedisGuard, connect
 from app.adapters.redis.keys import Keys
 from app.adapters.redis.rate_limiter import RedisRateLimiter
 from app.application.rate_limiting import LocalRateLimiter
-from app.contracts.loader import RedisKeys, RequestLimit, load_redis_keys
+from app.contracts.loader import RedisKeys, RequestLimit, load_rate_limits, load_redis_keys
 from app.domain.catalog import CatalogEdition, ProductOffering
 from app.domain.values import OfferingId, TenantId
+from tests.integration.api.conftest import Issuer, StartApi
 from tests.support.builders import SetClock, fiber
 from tests.support.waiting import eventually
 
@@ -73,6 +76,23 @@ async def test_without_redis_a_class_is_open_or_keeps_its_share(tenant: TenantId
     assert await allowed(limiter(gone, without_redis="open"), tenant) == 2 * BURST
     assert await allowed(limiter(gone, without_redis="closed"), tenant) == BURST // 2
     await gone.aclose()
+
+
+async def test_without_redis_each_process_of_all_hosts_holds_its_share(
+    start_api: StartApi, issuer: Issuer, tenant: TenantId
+) -> None:
+    api = start_api(API_WORKERS="1", API_HOSTS="100", REDIS_URL="redis://api@127.0.0.1:1/0")
+    assert api.wait_for("READY=1"), api.log.read_text()
+    headers = {"Authorization": f"Bearer {issuer.token(tenant)}"}
+
+    async with httpx.AsyncClient(base_url=api.http, headers=headers, timeout=20) as client:
+        answers = await asyncio.gather(*(client.post("/v1/quotes", json={}) for _ in range(40)))
+
+    # A hundredth of the declared burst of commands, and one more in each fifth of a second.
+    burst = load_rate_limits()["command"].burst // 100
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(answers) - len(refused) >= burst
+    assert refused
 
 
 def declared(kind: str, **changes: object) -> Keys:

@@ -20,6 +20,7 @@ VALID = {
     "METRICS_BIND": "127.0.0.1:9100",
     "HTTP_BIND": "0.0.0.0:8080",
     "API_WORKERS": "2",
+    "API_HOSTS": "3",
     "DB_URL": "postgresql://cpq_api@db.test:5432/cpq",
     "DB_POOL_MAX": "10",
     "DB_STATEMENT_TIMEOUT": "PT5S",
@@ -50,6 +51,7 @@ def test_a_valid_environment_is_read(credentials: Path) -> None:
     settings = read(ApiSettings, VALID, credentials)
 
     assert settings.db_statement_timeout.total_seconds() == 5
+    assert settings.processes == 6
     assert [str(address) for address in settings.kafka_bootstrap_servers] == ["kafka-1.test:9092", "[::1]:9093"]
     assert settings.db_password.get_secret_value() == SECRET
     assert SECRET not in repr(settings)
