@@ -51,8 +51,8 @@ class CallBook(Protocol):
         """Calls whose first attempt was written down in this time."""
         ...
 
-    async def open_before(self, system: str, moment: datetime) -> list[WrittenCall]:
-        """Calls whose last attempt is from before a moment and still open, the oldest first."""
+    async def open_between(self, system: str, start: datetime, end: datetime) -> list[WrittenCall]:
+        """Calls whose last attempt was written down in this time and is still open."""
         ...
 
     async def known(self, system: str, keys: Collection[str]) -> frozenset[str]:
@@ -85,7 +85,7 @@ async def compare(
     calls = await book.began_between(system, start, end)
     settled = [effect for effect in listed if effect.performed_at <= end]
     known = await book.known(system, {effect.idempotency_key for effect in settled})
-    still_open = await book.open_before(system, end)
+    still_open = await book.open_between(system, start, end)
     return sorted(
         [
             *_unwritten(system, settled, known),

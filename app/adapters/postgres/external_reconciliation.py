@@ -22,8 +22,8 @@ class PostgresCallBook:
     async def began_between(self, system: str, start: datetime, end: datetime) -> list[WrittenCall]:
         return await self._calls("began_between", {"system": system, "start": start, "end": end})
 
-    async def open_before(self, system: str, moment: datetime) -> list[WrittenCall]:
-        return await self._calls("open_before", {"system": system, "moment": moment})
+    async def open_between(self, system: str, start: datetime, end: datetime) -> list[WrittenCall]:
+        return await self._calls("open_between", {"system": system, "start": start, "end": end})
 
     async def known(self, system: str, keys: Collection[str]) -> frozenset[str]:
         cursor = await self._connection.execute(_SQL["known"], {"system": system, "keys": list(keys)})

@@ -30,8 +30,8 @@ class Books:
     async def began_between(self, system: str, start: datetime, end: datetime) -> list[WrittenCall]:
         return [call for call in self.calls if start <= call.began_at <= end]
 
-    async def open_before(self, system: str, moment: datetime) -> list[WrittenCall]:
-        return [call for call in self.open_calls if call.began_at < moment]
+    async def open_between(self, system: str, start: datetime, end: datetime) -> list[WrittenCall]:
+        return [call for call in self.open_calls if start <= call.began_at <= end]
 
     async def known(self, system: str, keys: Collection[str]) -> frozenset[str]:
         return frozenset(call.idempotency_key for call in self.calls) & frozenset(keys)

@@ -11,18 +11,17 @@ WHERE a.external_system = %(system)s AND a.idempotency_key IN (
 GROUP BY a.idempotency_key
 HAVING min(a.prepared_at) BETWEEN %(start)s AND %(end)s;
 
--- name: open_before
+-- name: open_between
 -- Calls whose last attempt nobody knows the end of.
 SELECT last.tenant_id, last.idempotency_key, last.prepared_at AS began_at, false AS has_succeeded
 FROM cpq.external_call_attempt AS last
 WHERE
-    last.external_system = %(system)s AND last.state IN ('prepared', 'unknown') AND last.prepared_at < %(moment)s
+    last.external_system = %(system)s AND last.state IN ('prepared', 'unknown')
+    AND last.prepared_at BETWEEN %(start)s AND %(end)s
     AND NOT EXISTS (
         SELECT FROM cpq.external_call_attempt AS later
         WHERE later.idempotency_key = last.idempotency_key AND later.attempt_no > last.attempt_no
-    )
-ORDER BY last.prepared_at
-LIMIT 1000;
+    );
 
 -- name: known
 -- Those of some keys that there is an attempt under.
