@@ -1,6 +1,7 @@
 """Reads offerings of a published catalog version: from the cache where it has them, else from the database.
 
-Only what can never change is cached, under a key that names the version, so an answer never depends on the cache.
+Only what can never change is cached, with the hash of the version's content, which the database is asked for in the same
+transaction, so an answer never depends on the cache: not even when a restored database publishes a number a second time.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ class OfferingReader:
             OfferingNotFound: the version does not have one of them.
         """
         wanted = sorted(set(offering_ids))
-        found = await self._cache.offerings(uow.tenant_id, catalog_version, wanted)
+        edition = await uow.catalog.edition(catalog_version)
+        if edition is None:
+            raise OfferingNotFound(f"There is no catalog version {catalog_version}.")
+        found = await self._cache.offerings(uow.tenant_id, edition, wanted)
         missing = [offering_id for offering_id in wanted if offering_id not in found]
         if missing:
             stored = await uow.catalog.offerings(catalog_version, missing)
             for offering_id in missing:
                 if offering_id not in stored:
                     raise OfferingNotFound(f"Catalog version {catalog_version} has no offering {offering_id}.")
-            await self._cache.put_offerings(uow.tenant_id, catalog_version, list(stored.values()))
+            await self._cache.put_offerings(uow.tenant_id, edition, list(stored.values()))
             found |= stored
         return found
 
@@ -59,11 +63,13 @@ class CatalogRefresh:
         try:
             async with self._open_unit_of_work(tenant_id) as uow:
                 version = await uow.catalog.active_version()
-                offerings = [] if version is None else await uow.catalog.sellable_offerings(version)
+                edition = None if version is None else await uow.catalog.edition(version)
+                offerings = [] if edition is None else await uow.catalog.sellable_offerings(edition.catalog_version)
         except StoreUnavailable as error:
             _log.warning("catalog not refreshed", tenant=tenant_id, error=str(error))
             return
-        if version is not None:
+        if edition is not None:
+            version = edition.catalog_version
             forgotten = await self._cache.forget_others(tenant_id, version)
-            cached = await self._cache.put_offerings(tenant_id, version, offerings)
+            cached = await self._cache.put_offerings(tenant_id, edition, offerings)
             _log.info("catalog refreshed", tenant=tenant_id, version=version, cached=cached, forgotten=forgotten)

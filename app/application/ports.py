@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypeAlias
 from uuid import UUID
 
-from app.domain.catalog import ProductOffering
+from app.domain.catalog import CatalogEdition, ProductOffering
 from app.domain.external_calls import ExternalCallAttempt
 from app.domain.fulfillment import FalloutCase, FulfillmentTask, HeldJob, WorkflowReference, WorkflowRequest
 from app.domain.order import Order, OrderTransition
@@ -38,6 +38,10 @@ class CatalogRepository(Protocol):
         """The version that new quotes are made from, or None when nothing is published."""
         ...
 
+    async def edition(self, catalog_version: int) -> CatalogEdition | None:
+        """The content that a version has here, or None when there is no such version."""
+        ...
+
     async def offerings(
         self, catalog_version: int, offering_ids: Sequence[OfferingId]
     ) -> dict[OfferingId, ProductOffering]:
@@ -53,13 +57,13 @@ class CatalogCache(Protocol):
     """A faster copy of published offerings. It may forget at any time and may be down: it then knows none, without error."""
 
     async def offerings(
-        self, tenant_id: TenantId, catalog_version: int, offering_ids: Sequence[OfferingId]
+        self, tenant_id: TenantId, edition: CatalogEdition, offering_ids: Sequence[OfferingId]
     ) -> dict[OfferingId, ProductOffering]:
-        """Those of the named offerings that are cached."""
+        """Those of the named offerings that are cached, as this edition has them."""
         ...
 
     async def put_offerings(
-        self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
+        self, tenant_id: TenantId, edition: CatalogEdition, offerings: Sequence[ProductOffering]
     ) -> int:
         """Remember offerings of a published version; answer how many were, which may be none."""
         ...
@@ -283,8 +287,10 @@ class DueStart:
 class StartQueue(Protocol):
     """Due references of all tenants: their names only, the orders stay behind each tenant's wall."""
 
-    async def due(self, limit: int) -> list[DueStart]:
-        """The references that have waited longest.
+    async def due(self, limit: int, flag: str) -> list[DueStart]:
+        """The references that have waited longest, of the tenants for which a flag is on.
+
+        Those of other tenants keep their place and stand in nobody's way.
 
         Raises:
             StoreUnavailable: the database cannot be asked now.

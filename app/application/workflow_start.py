@@ -17,7 +17,6 @@ from app.application.ports import (
     DueStart,
     EngineRefused,
     EngineUnavailable,
-    FeatureFlags,
     StartQueue,
     StoreUnavailable,
     UnitOfWorkFactory,
@@ -75,8 +74,7 @@ class WorkflowStarter:
     """One starter; any number may run side by side.
 
     Args:
-        queue: due references of all tenants.
-        flags: the switch that makes orders wait.
+        queue: due references of all tenants but those whose switch makes their orders wait.
         unit_of_work: opens a tenant's transaction.
         engine: where processes are started.
         clock: time for the records.
@@ -89,7 +87,6 @@ class WorkflowStarter:
         self,
         *,
         queue: StartQueue,
-        flags: FeatureFlags,
         unit_of_work: UnitOfWorkFactory,
         engine: WorkflowEngine,
         clock: Clock,
@@ -98,7 +95,6 @@ class WorkflowStarter:
         concurrency: int = 8,
     ) -> None:
         self._queue = queue
-        self._flags = flags
         self._unit_of_work = unit_of_work
         self._engine = engine
         self._clock = clock
@@ -113,9 +109,7 @@ class WorkflowStarter:
         # While the engine is away one reference asks for all: the others keep their place and their attempts.
         limit = 1 if self._is_engine_away else self._batch
         try:
-            if not await self._flags.is_enabled(FLAG):
-                return StartPass(0)
-            due = await self._queue.due(limit)
+            due = await self._queue.due(limit, FLAG)
         except StoreUnavailable as error:
             return StartPass(0, database_problem=str(error))
         passes = await asyncio.gather(*(self._start(reference) for reference in due))

@@ -19,17 +19,20 @@ TIMESTAMP_HEADER = "Callback-Timestamp"
 SIGNATURE_HEADER = "Callback-Signature"
 """HMAC-SHA256 over timestamp, full stop and body, in hexadecimal digits."""
 
+_WITHOUT_NUL = r"^[^\x00]*$"
+"""PostgreSQL keeps no text with a NUL character."""
+
 
 class CallbackV1(Struct, frozen=True, rename="camel", kw_only=True, forbid_unknown_fields=True):
     """The body: `callback_id` is the sender's own and never used again, `id` is its name for what it did."""
 
     callback_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{7,99}$")]
-    idempotency_key: Annotated[str, Meta(min_length=1, max_length=255)]
+    idempotency_key: Annotated[str, Meta(min_length=1, max_length=255, pattern=_WITHOUT_NUL)]
     order_id: UUID
-    id: Annotated[str, Meta(min_length=1, max_length=200)]
+    id: Annotated[str, Meta(min_length=1, max_length=200, pattern=_WITHOUT_NUL)]
     outcome: Literal["done", "failed"]
     occurred_at: Annotated[datetime, Meta(tz=True)]
-    detail: Annotated[str, Meta(max_length=500)] = ""
+    detail: Annotated[str, Meta(max_length=500, pattern=_WITHOUT_NUL)] = ""
 
 
 def callback_path(system: str, tenant: str) -> str:

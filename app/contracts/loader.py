@@ -304,6 +304,10 @@ class ExternalRetry(_Contract):
     give_up_after: Duration
 
 
+class _EnvironmentsFile(_Contract):
+    production: frozenset[Name]
+
+
 class CircuitBreaker(_Contract):
     """When calls to a system stop for a while.
 
@@ -466,6 +470,18 @@ def load_external_systems(directory: Path = DIRECTORY) -> Mapping[str, ExternalS
     if problems:
         raise ContractError(problems)
     return systems
+
+
+def environment_problems(environment: str, kind: str, directory: Path = DIRECTORY) -> list[str]:
+    """Say what is wrong with taking an environment for this kind, `production` or `non-production`; raises ContractError.
+
+    What endpoints must prove follows from the name of the environment: settings that were copied from another one are found.
+    """
+    production = _read(directory / "environments.yml", _EnvironmentsFile).production
+    declared = "production" if environment in production else "non-production"
+    if kind == declared:
+        return []
+    return [f"EXTERNAL_ENVIRONMENT: expected {declared}, which {environment} is by environments.yml; given: {kind}"]
 
 
 def _policy_problems(name: str, policy: ExternalSystemPolicy) -> Iterable[str]:

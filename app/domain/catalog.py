@@ -10,6 +10,17 @@ from app.domain.errors import OfferingNotSellable
 from app.domain.values import OfferingId
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogEdition:
+    """A published version by its number and its content.
+
+    After the database was restored to an earlier moment, the same number may be published again with other content.
+    """
+
+    catalog_version: int
+    content_sha256: str
+
+
 class PriceType(StrEnum):
     """When a price is charged."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from app.settings.declaration import FLAG_DEFAULTS, INFRASTRUCTURE, ValueClass
+from app.settings.external_systems import ExternalEndpoints
 from app.settings.reader import Credential
 from app.settings.shared import AddressList, AddressValue, DatabaseSettings, DatabaseUrl, ProcessSettings, RedisUrl
 
@@ -26,8 +27,8 @@ def _switches(value: Any) -> Any:
     return switches
 
 
-class AdminSettings(ProcessSettings, DatabaseSettings):
-    """How an operator's command reaches PostgreSQL, Kafka, Redis and the workflow engine.
+class AdminSettings(ProcessSettings, DatabaseSettings, ExternalEndpoints):
+    """How an operator's command reaches PostgreSQL, Kafka, Redis, the workflow engine and, to compare, external systems.
 
     `db_url` is the audited cross-tenant role of all commands; `db_owner_url` owns the schema. `feature_flag_defaults` names
     the flags whose default here is not the contract's; it may be empty.

@@ -14,11 +14,13 @@ from app.settings.shared import AddressList, AddressValue, DatabasePoolSettings,
 class ApiSettings(UnitSettings, DatabasePoolSettings):
     """The HTTP server, its stores, and the issuer whose tokens it accepts.
 
-    Kafka and Camunda are only probed for the diagnostics page: the API itself never talks to them.
+    Kafka and Camunda are only probed for the diagnostics page: the API itself never talks to them. `api_hosts` is how many
+    hosts serve the API, `api_workers` how many processes each of them runs.
     """
 
     http_bind: Annotated[AddressValue, INFRASTRUCTURE]
     api_workers: Annotated[int, Field(ge=1, le=64), POLICY]
+    api_hosts: Annotated[int, Field(ge=1, le=100), POLICY]
     redis_url: Annotated[RedisUrl, INFRASTRUCTURE]
     redis_password: Credential
     auth_issuer: Annotated[HttpUrl, SECURITY]
@@ -26,6 +28,11 @@ class ApiSettings(UnitSettings, DatabasePoolSettings):
     auth_jwks_url: Annotated[HttpUrl, SECURITY]
     kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
     camunda_grpc_address: Annotated[AddressValue, INFRASTRUCTURE]
+
+    @property
+    def processes(self) -> int:
+        """All processes of the API, which share what is limited without a store to count in."""
+        return self.api_hosts * self.api_workers
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> Self:

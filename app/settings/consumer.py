@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
+from annotated_types import Le
 from pydantic import Field
 
 from app.settings.declaration import INFRASTRUCTURE, POLICY
@@ -23,5 +25,5 @@ class ConsumerSettings(UnitSettings, DatabaseSettings):
     kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
     kafka_password: Credential
     consumer_batch_size: Annotated[int, Field(ge=1, le=1000), POLICY]
-    consumer_export_interval: Annotated[Duration, POLICY]
+    consumer_export_interval: Annotated[Duration, Le(timedelta(hours=1)), POLICY]
     state_directory: Annotated[str, Field(pattern="^/"), INFRASTRUCTURE]

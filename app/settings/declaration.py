@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from annotated_types import Ge, Le, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 
 class Category(StrEnum):
@@ -91,13 +92,13 @@ def value_class(field: FieldInfo) -> str:
     if is_secret(field):
         return "credential file"
     told: list[ValueClass] = _only(ValueClass, field.metadata)
+    highest = next(iter(_only(Le, field.metadata)), None)
     if told:
-        return told[0].text
+        return told[0].text + (f", at most {to_jsonable_python(highest.le)}" if highest else "")
     if get_origin(field.annotation) is Literal:
         return f"one of {', '.join(map(str, get_args(field.annotation)))}"
     if field.annotation is int:
         lowest = next(iter(_only(Ge, field.metadata)), None)
-        highest = next(iter(_only(Le, field.metadata)), None)
         bounds = f" from {lowest.ge} to {highest.le}" if lowest and highest else ""
         return f"whole number{bounds}"
     patterns = [pattern for entry in field.metadata if (pattern := getattr(entry, "pattern", None))]

@@ -45,9 +45,7 @@ class ExternalTokens(BaseModel):
 
 
 class ExternalEndpoints(ExternalEnvironment, ExternalTokens):
-    """The base URL of each system, for units that call them, and ours, where they call back."""
-
-    callback_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    """The base URL of each system, for what asks them."""
 
     crm_url: Annotated[HttpUrl, INFRASTRUCTURE]
     billing_url: Annotated[HttpUrl, INFRASTRUCTURE]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TextIO, TypeVar
 
@@ -111,14 +111,23 @@ def read(model: type[ModelT], environ: Mapping[str, str], credentials: Path | No
     raise SettingsError(problems)
 
 
-def check(model: type[BaseModel], environ: Mapping[str, str], output: TextIO | None = None) -> int:
-    """Implement `--check-config`: print each problem on a line of its own, on stderr, and return the exit status, 0 or 78."""
+def check(
+    model: type[ModelT],
+    environ: Mapping[str, str],
+    output: TextIO | None = None,
+    problems: Callable[[ModelT], Sequence[str]] | None = None,
+) -> int:
+    """Implement `--check-config`: print each problem on a line of its own, on stderr, and return the exit status, 0 or 78.
+
+    `problems` says what is wrong with settings that are well-formed each by itself.
+    """
     try:
-        read(model, environ, credentials_directory(environ))
+        settings = read(model, environ, credentials_directory(environ))
+        found = problems(settings) if problems else ()
     except SettingsError as error:
-        (output or sys.stderr).writelines(problem + "\n" for problem in error.problems)
-        return EXIT_CONFIG
-    return 0
+        found = error.problems
+    (output or sys.stderr).writelines(problem + "\n" for problem in found)
+    return EXIT_CONFIG if found else 0
 
 
 def parse(model: type[BaseModel], variable: str, text: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
+from annotated_types import Le
 from pydantic import AfterValidator, Field
 
 from app.settings.declaration import INFRASTRUCTURE, POLICY
@@ -31,5 +32,5 @@ class RelaySettings(UnitSettings, DatabaseSettings):
     kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
     kafka_password: Credential
     relay_batch_size: Annotated[int, Field(ge=1, le=1000), POLICY]
-    relay_poll_interval: Annotated[Duration, POLICY]
-    relay_lease_duration: Annotated[Duration, AfterValidator(_long_enough), POLICY]
+    relay_poll_interval: Annotated[Duration, Le(timedelta(minutes=1)), POLICY]
+    relay_lease_duration: Annotated[Duration, AfterValidator(_long_enough), Le(timedelta(minutes=10)), POLICY]

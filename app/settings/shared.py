@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from annotated_types import Le
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.settings.declaration import CHANGEABLE, INFRASTRUCTURE, POLICY, SECURITY, ValueClass
@@ -54,9 +56,23 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
+def _url_parts(value: str) -> SplitResult:
+    """Take a URL apart; what the library says of a wrong one may repeat it, and so a secret in it."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("expected a URL with a host and, if any, a port from 1 to 65535") from None
+    if not value.isascii() or not value.isprintable() or " " in value or port == 0:
+        raise ValueError("expected a URL with a host and, if any, a port from 1 to 65535")
+    if "?" in value or "#" in value:
+        raise ValueError("expected no query and no fragment in the URL")
+    return parts
+
+
 def _url_without_password(*schemes: str) -> Any:
     def validate(value: str) -> str:
-        parts = urlsplit(value)
+        parts = _url_parts(value)
         if parts.scheme not in schemes or not parts.hostname:
             raise ValueError(f"expected a URL of the form {schemes[0]}://user@host:port/name")
         if parts.password is not None:
@@ -66,10 +82,20 @@ def _url_without_password(*schemes: str) -> Any:
     return AfterValidator(validate)
 
 
+def _is_host(name: str) -> bool:
+    """Tell whether what looks like an IPv4 address is one."""
+    try:
+        return not name.replace(".", "").isdecimal() or bool(IPv4Address(name))
+    except ValueError:
+        return False
+
+
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _url_parts(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not _is_host(parts.hostname):
         raise ValueError("expected an http or https URL")
+    if "@" in parts.netloc:
+        raise ValueError("expected no user and no password in the URL: what proves us is a credential")
     return value.rstrip("/")
 
 
@@ -80,9 +106,13 @@ AddressList = Annotated[
 Duration = Annotated[
     timedelta, BeforeValidator(_iso_duration), AfterValidator(_positive), ValueClass("ISO 8601 duration above zero")
 ]
+"""Each setting of this type says its longest value beside it, with `Le`: nobody means a year of waiting."""
 DatabaseUrl = Annotated[str, _url_without_password("postgresql"), ValueClass("PostgreSQL URL without a password")]
 RedisUrl = Annotated[str, _url_without_password("redis", "rediss"), ValueClass("Redis URL without a password")]
-HttpUrl = Annotated[str, AfterValidator(_http_url), ValueClass("http or https URL")]
+HttpUrl = Annotated[
+    str, AfterValidator(_http_url), ValueClass("http or https URL without user, password, query or fragment")
+]
+
 
 TENANT_MODES_TO_COME = ("schema-per-tenant", "dedicated", "hybrid")
 """Known ways to keep tenants apart that this code does not have."""
@@ -120,7 +150,7 @@ class DatabaseSettings(BaseModel):
 
     db_url: Annotated[DatabaseUrl, INFRASTRUCTURE]
     db_password: Credential
-    db_statement_timeout: Annotated[Duration, POLICY]
+    db_statement_timeout: Annotated[Duration, Le(timedelta(minutes=10)), POLICY]
 
 
 class DatabasePoolSettings(DatabaseSettings):

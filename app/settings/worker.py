@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any
 
+from annotated_types import Le
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.settings.declaration import CHANGEABLE, INFRASTRUCTURE, POLICY, ValueClass
 from app.settings.external_systems import ExternalEndpoints
-from app.settings.shared import AddressValue, DatabasePoolSettings, Duration, UnitSettings
+from app.settings.shared import AddressValue, DatabasePoolSettings, Duration, HttpUrl, UnitSettings
+
+_LONGEST_JOB = timedelta(hours=1)
+_JOB_TYPE = re.compile(r"[a-z]+(-[a-z]+)*")
+
+
+def _entries(value: str) -> list[str]:
+    return [entry.strip() for entry in value.split(",") if entry.strip()]
 
 
 def _names(value: Any) -> Any:
+    """Read job types; what has not the form of one is named by its place, for it may be a secret."""
     if not isinstance(value, str):
         return value
-    return tuple(name.strip() for name in value.split(",") if name.strip())
+    names = _entries(value)
+    wrong = [f"entry {place}" for place, name in enumerate(names, 1) if not _JOB_TYPE.fullmatch(name)]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)}: expected a job type")
+    return tuple(names)
 
 
 class TypeOverride(BaseModel):
@@ -24,29 +39,28 @@ class TypeOverride(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_jobs_active: Annotated[int, Field(ge=1, le=1000)] | None = None
-    timeout: Duration | None = None
+    timeout: Annotated[Duration, Le(_LONGEST_JOB)] | None = None
     retries: Annotated[int, Field(ge=1, le=100)] | None = None
-    retry_backoff: Duration | None = None
+    retry_backoff: Annotated[Duration, Le(_LONGEST_JOB)] | None = None
 
 
 def _overrides(value: Any) -> Any:
-    """Read `type.field=value` pairs, by type; every wrong one is named."""
+    """Read `type.field=value` pairs, by type; every wrong one is named, by its place where it may be a secret."""
     if not isinstance(value, str):
         return value
     found: dict[str, dict[str, str]] = {}
     problems = []
-    for pair in _names(value):
-        place, is_pair, setting = pair.partition("=")
-        job_type, is_place, field = place.strip().rpartition(".")
-        fields = found.setdefault(job_type, {})
-        if not is_pair or not is_place or not job_type:
-            problems.append(f"{pair}: expected <job type>.<field>=<value>")
+    for place, pair in enumerate(_entries(value), 1):
+        name, is_pair, setting = pair.partition("=")
+        job_type, is_name, field = name.strip().rpartition(".")
+        if not is_pair or not is_name or not _JOB_TYPE.fullmatch(job_type):
+            problems.append(f"entry {place}: expected <job type>.<field>=<value>")
         elif field not in TypeOverride.model_fields:
-            problems.append(f"{place.strip()}: expected one of {', '.join(TypeOverride.model_fields)}")
-        elif field in fields:
-            problems.append(f"{place.strip()}: is there twice")
+            problems.append(f"entry {place}: expected one of {', '.join(TypeOverride.model_fields)} after {job_type}")
+        elif field in found.get(job_type, {}):
+            problems.append(f"{job_type}.{field}: is there twice")
         else:
-            fields[field] = setting.strip()
+            found.setdefault(job_type, {})[field] = setting.strip()
     overrides = {}
     for job_type, fields in found.items():
         try:
@@ -62,7 +76,7 @@ def _overrides(value: Any) -> Any:
 
 
 class WorkerSettings(UnitSettings, DatabasePoolSettings, ExternalEndpoints):
-    """Which group this process is, the engine it works for, and the external systems it calls.
+    """Which group this process is, the engine it works for, and the external systems it calls and is called back by.
 
     `worker_enabled_types` is a comma-separated part of the group's job types, empty for a group that has none.
     `worker_max_jobs_active`, `worker_timeout` and `worker_max_runs` lower what the contract says of each job type (jobs
@@ -75,21 +89,22 @@ class WorkerSettings(UnitSettings, DatabasePoolSettings, ExternalEndpoints):
     call to an external system; it lowers what is declared for a system and never raises it.
     """
 
+    callback_url: Annotated[HttpUrl, INFRASTRUCTURE]
     worker_group: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
     worker_enabled_types: Annotated[
         tuple[str, ...], BeforeValidator(_names), ValueClass("names separated by commas"), POLICY
     ]
     worker_max_jobs_active: Annotated[int, Field(ge=1, le=1000), POLICY]
     worker_threads: Annotated[int, Field(ge=1, le=1000), POLICY]
-    worker_timeout: Annotated[Duration, POLICY]
+    worker_timeout: Annotated[Duration, Le(_LONGEST_JOB), POLICY]
     worker_type_overrides: Annotated[
         Mapping[str, TypeOverride],
         BeforeValidator(_overrides),
         ValueClass("type.field=value, separated by commas"),
         POLICY,
     ] = Field(default_factory=dict)
-    worker_poll_interval: Annotated[Duration, POLICY]
-    worker_request_timeout: Annotated[Duration, POLICY]
+    worker_poll_interval: Annotated[Duration, Le(timedelta(minutes=1)), POLICY]
+    worker_request_timeout: Annotated[Duration, Le(timedelta(minutes=5)), POLICY]
     worker_max_runs: Annotated[int, Field(ge=1, le=100), POLICY]
     camunda_grpc_address: Annotated[AddressValue, INFRASTRUCTURE]
-    external_timeout: Annotated[Duration, CHANGEABLE]
+    external_timeout: Annotated[Duration, Le(timedelta(minutes=5)), CHANGEABLE]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
@@ -20,6 +21,7 @@ short_description: Judge inventory, variables and bundle of a release
 options:
   bundle: {description: Folder of the bundle; empty for the newest of C(bundles)., required: true}
   bundles: {description: Where bundles are built., required: true}
+  environments: {description: The file that says which environments are production., required: true}
   simulator: {description: Whether the bundle must hold the simulator; it must not otherwise., required: true}
   tiers: {description: Host groups that must have a host; the value lists the variables its hosts need., required: true}
 """
@@ -29,13 +31,16 @@ class ActionModule(ActionBase):
     """Looks at hostvars and the bundle only: no host, no network."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"bundle", "bundles", "simulator", "tiers"})
+    _VALID_ARGS = frozenset({"bundle", "bundles", "environments", "simulator", "tiers"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Collect problems; fail with all of them in one line each."""
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         problems: list[str] = []
+        production = frozenset(
+            yaml.safe_load(Path(self._task.args["environments"]).read_text(encoding="utf-8"))["production"]
+        )
         groups, hostvars = task_vars["groups"], task_vars["hostvars"]
         for tier, variables in self._task.args["tiers"].items():
             hosts = groups.get(tier, [])
@@ -50,6 +55,7 @@ class ActionModule(ActionBase):
                     for name in variables or ()
                     if (problem := _problem(templar, known, name))
                 ]
+                problems += [f"inventory: {problem}" for problem in _kind_problems(templar, known, production)]
         bundle = self._task.args["bundle"] or _newest(Path(self._task.args["bundles"]))
         if not bundle and self._task.check_mode and not problems:
             message = "would release the bundle that the build makes; there is none yet, so no more can be said"
@@ -69,6 +75,16 @@ class ActionModule(ActionBase):
             "release_id": manifest["release_id"],
             "units": sorted(manifest["units"]),
         }
+
+
+def _kind_problems(templar: Any, variables: Mapping[str, Any], production: frozenset[str]) -> list[str]:
+    """Hold the kind of environment that endpoints must prove to the environment's name: files are copied, names are not."""
+    environment, kind = (templar.template(variables[name]) for name in ("cpq_env", "cpq_external_environment"))
+    declared = "production" if environment in production else "non-production"
+    if kind == declared:
+        return []
+    wrong = f"expected {declared}, which {environment} is by app/contracts/environments.yml; found: {kind}"
+    return [f"cpq_external_environment: {wrong}. Was endpoints.yml copied from another environment?"]
 
 
 def _newest(bundles: Path) -> str:

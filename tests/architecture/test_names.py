@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from app.contracts.loader import environment_problems
+
 ROOT = Path(__file__).resolve().parents[2]
 UNITS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "app/contracts/units.yml").read_text())["units"]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -26,6 +28,18 @@ def test_one_word_names_package_unit_settings_lock_and_host_group(unit: str) -> 
     assert (ROOT / ".config/locks" / f"{unit}.txt").is_file()
     assert service in {f"cpq-oms-{unit}.service", f"cpq-oms-{unit}@.service"}
     assert unit in groups
+
+
+@pytest.mark.parametrize(
+    "inventory", [*INVENTORIES, *sorted((ROOT / "tests/support/inventories").iterdir())], ids=lambda path: path.name
+)
+def test_an_inventory_is_of_the_kind_that_its_name_says(inventory: Path) -> None:
+    variables: dict[str, Any] = {}
+    for path in (inventory / "group_vars/all").glob("*.yml"):
+        if path.name != "vault.yml":
+            variables |= yaml.safe_load(path.read_text())
+
+    assert environment_problems(variables["cpq_env"], variables["cpq_external_environment"]) == []
 
 
 def argument_names(role: str) -> set[str]:

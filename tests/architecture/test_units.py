@@ -81,7 +81,7 @@ def test_secrets_come_as_credentials_only() -> None:
 
 def test_jobs_of_the_operator_run_what_the_admin_unit_is_allowed() -> None:
     admin = sections("cpq-oms-admin@.service")["[Service]"]
-    own = {"ExecStart", "TimeoutStartSec", "SyslogIdentifier"}
+    own = {"ExecStart", "SuccessExitStatus", "TimeoutStartSec", "SyslogIdentifier"}
     for name in ("cpq-oms-migrate.service", "cpq-oms-reconcile.service"):
         job = sections(name)["[Service]"]
 

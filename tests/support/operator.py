@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.contracts.loader import load_external_systems
 from app.entrypoints.admin import dispatch
 from app.entrypoints.admin.outcome import Outcome
 from app.entrypoints.admin.wiring import Session
 from tests.support.services import Services
 
+SYSTEMS = load_external_systems()
 CREDENTIALS = {
     "db-password": "db_admin_password",
     "db-owner-password": "db_owner_password",
@@ -27,15 +29,24 @@ class Operator:
         folder: where the credentials are laid.
         name: who they are in the audit.
         changes: settings that differ from the usual ones.
+        tokens: of external systems that are not the environment's own, by credential.
     """
 
     def __init__(
-        self, services: Services, folder: Path, name: str = "ana", changes: Mapping[str, str] | None = None
+        self,
+        services: Services,
+        folder: Path,
+        name: str = "ana",
+        changes: Mapping[str, str] | None = None,
+        tokens: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.services = services
         for file, secret in CREDENTIALS.items():
             (folder / file).write_text(services.secret(secret))
+        for policy in SYSTEMS.values():
+            token = policy.credential
+            (folder / token).write_text((tokens or {}).get(token) or services.secret(token.replace("-", "_")))
         self._environ = {
             "APP_ENV": services.environment,
             "APP_INSTANCE_ID": "tests-admin",
@@ -49,6 +60,11 @@ class Operator:
             "REDIS_URL": f"redis://admin@{services.address('redis')}/0",
             "CAMUNDA_GRPC_ADDRESS": services.address("zeebe"),
             "FEATURE_FLAG_DEFAULTS": "",
+            "EXTERNAL_ENVIRONMENT": "non-production",
+            **{
+                policy.endpoint.setting: f"http://{services.address('simulator')}/{system}"
+                for system, policy in SYSTEMS.items()
+            },
             "CREDENTIALS_DIRECTORY": str(folder),
             **(changes or {}),
         }

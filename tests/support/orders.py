@@ -17,7 +17,7 @@ from app.application.process_routing import order_routing
 from app.application.publication import Publication
 from app.application.quotes import QuoteCommands
 from app.contracts.loader import load_processes, load_topics
-from app.domain.catalog import ProductOffering
+from app.domain.catalog import CatalogEdition, ProductOffering
 from app.domain.commands import AcceptQuote, ConvertQuote, CreateQuote, PriceQuote, RequestedItem
 from app.domain.order import Order
 from app.domain.quote import Quote
@@ -32,19 +32,13 @@ OFFERING = OfferingId("fiber-1000")
 class NoCache:
     """A catalog cache that never has anything."""
 
-    async def active_version(self, tenant_id: TenantId) -> int | None:
-        return None
-
-    async def put_active_version(self, tenant_id: TenantId, catalog_version: int) -> None:
-        return None
-
     async def offerings(
-        self, tenant_id: TenantId, catalog_version: int, offering_ids: Sequence[OfferingId]
+        self, tenant_id: TenantId, edition: CatalogEdition, offering_ids: Sequence[OfferingId]
     ) -> dict[OfferingId, ProductOffering]:
         return {}
 
     async def put_offerings(
-        self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
+        self, tenant_id: TenantId, edition: CatalogEdition, offerings: Sequence[ProductOffering]
     ) -> None:
         return None
 

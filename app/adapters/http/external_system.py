@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from app.adapters.http.answers import json_of, plain
 from app.application.ports import CallDone, CallNotDone, CallOutcome, CallRefused, CallUnknown
 from app.contracts.callbacks import callback_path
 from app.contracts.loader import ExternalSystemPolicy
@@ -166,7 +167,7 @@ class HttpExternalSystem:
         return max(retry.shortest_pause, min(asked, retry.longest_pause))
 
     def _describe(self, error: Exception) -> str:
-        return f"{self._name}: {type(error).__name__} {error}".strip()
+        return plain(f"{self._name}: {type(error).__name__} {error}".strip())
 
 
 def new_client() -> httpx.AsyncClient:
@@ -190,19 +191,16 @@ def _json(response: httpx.Response) -> Any:
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         return None
-    try:
-        return response.json()
-    except ValueError:
-        return None
+    return json_of(response)
 
 
 def _reference(document: Any) -> str | None:
     """The system's own name for what it did; without one the answer proves nothing."""
     reference = document.get("id") if isinstance(document, dict) else None
-    return reference if isinstance(reference, str) and reference else None
+    return (plain(reference) or None) if isinstance(reference, str) else None
 
 
 def _title(response: httpx.Response) -> str:
     document = _json(response)
     title = document.get("title") if isinstance(document, dict) else None
-    return title[:200] if isinstance(title, str) else ""
+    return plain(title[:200]) if isinstance(title, str) else ""

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from app.adapters.http.answers import json_of, plain
 from app.application.ports import CallDone, CallNotDone, CallOutcome, CallUnknown, ExternalSystem
 from app.runtime.clock import Clock
 
@@ -45,10 +46,7 @@ async def objection(client: httpx.AsyncClient, system: str, base_url: str, expec
             response = await client.get(f"{base_url}{_PATH}", headers={"Accept": "application/json"})
     except (httpx.HTTPError, TimeoutError) as error:
         return Objection(f"{system}: {base_url} does not prove its environment: {type(error).__name__}", is_wrong=False)
-    try:
-        proof: Any = response.json() if response.status_code == HTTPStatus.OK else {}
-    except ValueError:
-        proof = {}
+    proof: Any = json_of(response) if response.status_code == HTTPStatus.OK else None
     kind = proof.get("kind") if isinstance(proof, dict) else None
     if not isinstance(kind, str):
         text = f"{system}: {base_url} does not prove its environment: {response.status_code}, no kind"
@@ -56,7 +54,7 @@ async def objection(client: httpx.AsyncClient, system: str, base_url: str, expec
     if kind == expected:
         return None
     name = str(proof.get("environment"))[:60]
-    text = f"{system}: {base_url} belongs to {name!r}, which is {kind[:60]}; this environment is {expected}"
+    text = f"{system}: {base_url} belongs to {name!r}, which is {plain(kind[:60])}; this environment is {expected}"
     return Objection(text, is_wrong=True)
 
 
@@ -75,7 +73,8 @@ async def wrong_endpoints(client: httpx.AsyncClient, endpoints: Mapping[str, str
 class ProvenEndpoint:
     """See `app.application.ports.ExternalSystem`.
 
-    A proof holds for a minute; without one nothing is sent, and a later call asks again.
+    A proof holds for a minute; without one nothing is sent, and a later call asks again. Calls that wait while one asks go by
+    the answer that it gets, good or bad: an endpoint that hangs costs each of them one time-out, not one for each before it.
 
     Args:
         client: shared by the systems of a process.
@@ -104,6 +103,8 @@ class ProvenEndpoint:
         self._clock = clock
         self._proven_until = clock.monotonic()
         self._asking = asyncio.Lock()
+        self._answers = 0
+        self._last: Objection | None = None
 
     async def call(self, idempotency_key: str, request: Mapping[str, Any]) -> CallOutcome:
         found = await self._objection()
@@ -118,10 +119,13 @@ class ProvenEndpoint:
         return await self._inner.find(idempotency_key)
 
     async def _objection(self) -> Objection | None:
+        answers_before = self._answers
         async with self._asking:
             if self._clock.monotonic() < self._proven_until:
                 return None
-            found = await objection(self._client, self._system, self._base_url, self._expected)
-            if found is None:
-                self._proven_until = self._clock.monotonic() + _KEPT_SECONDS
-            return found
+            if self._answers == answers_before:
+                self._last = await objection(self._client, self._system, self._base_url, self._expected)
+                self._answers += 1
+                if self._last is None:
+                    self._proven_until = self._clock.monotonic() + _KEPT_SECONDS
+            return self._last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import Self
 from app.adapters.memory.fulfillment import FulfillmentRows, MemoryFulfillmentRepository
 from app.adapters.memory.workflow_references import MemoryWorkflowReferenceRepository, WorkflowReferenceRows
 from app.application.ports import AuditEntry, ConcurrentChange, StoredResponse
-from app.domain.catalog import ProductOffering
+from app.domain.catalog import CatalogEdition, ProductOffering
 from app.domain.order import Order, OrderTransition
 from app.domain.process_route import ProcessRoute
 from app.domain.quote import Quote
@@ -112,6 +113,14 @@ class MemoryCatalogRepository:
 
     async def active_version(self) -> int | None:
         return self._rows.active_versions.get(self._tenant_id)
+
+    async def edition(self, catalog_version: int) -> CatalogEdition | None:
+        own = [
+            repr(offering)
+            for (tenant_id, version, _), offering in sorted(self._rows.offerings.items())
+            if (tenant_id, version) == (self._tenant_id, catalog_version)
+        ]
+        return CatalogEdition(catalog_version, hashlib.sha256("".join(own).encode()).hexdigest()) if own else None
 
     async def offerings(
         self, catalog_version: int, offering_ids: Sequence[OfferingId]

@@ -7,7 +7,14 @@ from typing import Any
 
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
-from app.domain.catalog import PriceAdjustmentTier, PriceType, ProductOffering, ProductOfferingPrice, RecurringPeriod
+from app.domain.catalog import (
+    CatalogEdition,
+    PriceAdjustmentTier,
+    PriceType,
+    ProductOffering,
+    ProductOfferingPrice,
+    RecurringPeriod,
+)
 from app.domain.values import OfferingId, TenantId
 
 _SQL = NamedBlocks("catalog")
@@ -24,6 +31,13 @@ class PostgresCatalogRepository:
         cursor = await self._connection.execute(_SQL["active_version"], {"tenant_id": self._tenant_id})
         row = await cursor.fetchone()
         return row["catalog_version"] if row else None
+
+    async def edition(self, catalog_version: int) -> CatalogEdition | None:
+        cursor = await self._connection.execute(
+            _SQL["edition"], {"tenant_id": self._tenant_id, "catalog_version": catalog_version}
+        )
+        row = await cursor.fetchone()
+        return CatalogEdition(row["catalog_version"], row["content_sha256"]) if row else None
 
     async def offerings(
         self, catalog_version: int, offering_ids: Sequence[OfferingId]

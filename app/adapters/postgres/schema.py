@@ -10,7 +10,7 @@ from psycopg import errors
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
 
-REQUIRED_MIGRATION = "0020_expand_workflow_trace"
+REQUIRED_MIGRATION = "0023_expand_start_flag_of_tenant"
 
 _SQL = NamedBlocks("schema")
 

@@ -22,15 +22,17 @@ _LISTEN_RETRY_SECONDS = 2.0
 
 
 class PostgresStartQueue:
-    """See `app.application.ports.StartQueue`."""
+    """See `app.application.ports.StartQueue`; `flag_defaults` are the contract's."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, flag_defaults: Mapping[str, bool]) -> None:
         self._pool = pool
+        self._flag_defaults = flag_defaults
 
-    async def due(self, limit: int) -> list[DueStart]:
+    async def due(self, limit: int, flag: str) -> list[DueStart]:
+        values = {"limit": limit, "flag": flag, "default": self._flag_defaults[flag]}
         with translated_errors():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute(_SQL["due"], {"limit": limit})
+                cursor = await connection.execute(_SQL["due"], values)
                 return [DueStart(row["order_id"], row["tenant_id"]) for row in await cursor.fetchall()]
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from app.adapters.redis.guard import RedisAway, RedisGuard
 from app.adapters.redis.keys import Keys
-from app.domain.catalog import ProductOffering
+from app.domain.catalog import CatalogEdition, ProductOffering
 from app.domain.values import OfferingId, TenantId
 
 _KIND = "catalog_offering"
@@ -51,11 +51,16 @@ return forgotten
 
 
 class _Entry(msgspec.Struct):
-    """What is stored: its form's version, and the key's own parts, so that a value under a wrong key is not believed."""
+    """What is stored: its form's version, the key's own parts, and which content the version had.
+
+    A value under a wrong key, of another environment, or of a version that was published again is not believed.
+    """
 
     value_version: int
+    environment: str
     tenant_id: str
     catalog_version: int
+    content_sha256: str
     offering: ProductOffering
 
 
@@ -69,39 +74,39 @@ class RedisCatalogCache:
         self._decoder = msgspec.json.Decoder(_Entry)
 
     async def offerings(
-        self, tenant_id: TenantId, catalog_version: int, offering_ids: Sequence[OfferingId]
+        self, tenant_id: TenantId, edition: CatalogEdition, offering_ids: Sequence[OfferingId]
     ) -> dict[OfferingId, ProductOffering]:
         if not offering_ids:
             return {}
-        keys = [self._key(tenant_id, catalog_version, offering_id) for offering_id in offering_ids]
+        keys = [self._key(tenant_id, edition.catalog_version, offering_id) for offering_id in offering_ids]
         try:
             values = await self._guard.ask(lambda redis: redis.mget(keys))
         except RedisAway:
             return {}
         found = {}
         for offering_id, value in zip(offering_ids, values, strict=True):
-            offering = self._decode(value, tenant_id, catalog_version, offering_id)
+            offering = self._decode(value, tenant_id, edition, offering_id)
             if offering is not None:
                 found[offering_id] = offering
         return found
 
     async def put_offerings(
-        self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
+        self, tenant_id: TenantId, edition: CatalogEdition, offerings: Sequence[ProductOffering]
     ) -> int:
         written = 0
         # In batches, so that a large catalog does not take longer than Redis is waited for.
         for start in range(0, len(offerings), _BATCH):
             try:
-                written += await self._put(tenant_id, catalog_version, offerings[start : start + _BATCH])
+                written += await self._put(tenant_id, edition, offerings[start : start + _BATCH])
             except RedisAway:
                 break
         return written
 
-    async def _put(self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]) -> int:
+    async def _put(self, tenant_id: TenantId, edition: CatalogEdition, offerings: Sequence[ProductOffering]) -> int:
         index = self._keys.index(_KIND, tenant_id)
-        keys = [self._key(tenant_id, catalog_version, offering.offering_id) for offering in offerings]
-        version = self._declared.value_version
-        values = [msgspec.json.encode(_Entry(version, tenant_id, catalog_version, offering)) for offering in offerings]
+        keys = [self._key(tenant_id, edition.catalog_version, offering.offering_id) for offering in offerings]
+        identity = self._identity(tenant_id, edition)
+        values = [msgspec.json.encode(_Entry(*identity, offering)) for offering in offerings]
         limits = [self._declared.max_keys_per_tenant, self._declared.ttl_ms, self._keys.declaration("key_index").ttl_ms]
         return int(await self._guard.ask(lambda redis: redis.eval(_PUT, 1 + len(keys), index, *keys, *limits, *values)))
 
@@ -119,7 +124,7 @@ class RedisCatalogCache:
         return self._keys.key(_KIND, tenant_id, catalog_version=catalog_version, offering_id=offering_id)
 
     def _decode(
-        self, value: bytes | str | None, tenant_id: TenantId, catalog_version: int, offering_id: OfferingId
+        self, value: bytes | str | None, tenant_id: TenantId, edition: CatalogEdition, offering_id: OfferingId
     ) -> ProductOffering | None:
         if value is None:
             return None
@@ -127,6 +132,17 @@ class RedisCatalogCache:
             entry = self._decoder.decode(value)
         except msgspec.MsgspecError:
             return None
-        found = (entry.value_version, entry.tenant_id, entry.catalog_version, entry.offering.offering_id)
-        expected = (self._declared.value_version, tenant_id, catalog_version, offering_id)
-        return entry.offering if found == expected else None
+        found = (
+            entry.value_version,
+            entry.environment,
+            entry.tenant_id,
+            entry.catalog_version,
+            entry.content_sha256,
+        )
+        is_it = found == self._identity(tenant_id, edition) and entry.offering.offering_id == offering_id
+        return entry.offering if is_it else None
+
+    def _identity(self, tenant_id: TenantId, edition: CatalogEdition) -> tuple[int, str, str, int, str]:
+        """What every value of an edition says of itself."""
+        version, environment = self._declared.value_version, self._keys.environment
+        return (version, environment, tenant_id, edition.catalog_version, edition.content_sha256)

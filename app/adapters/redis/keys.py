@@ -15,11 +15,15 @@ class KeyRefusedError(Exception):
 
 
 class Keys:
-    """Renders the declared key patterns of one environment."""
+    """Renders the declared key patterns of one environment.
+
+    Attributes:
+        environment: its name, the first part of each key.
+    """
 
     def __init__(self, declared: RedisKeys, environment: str) -> None:
         self._declared = declared.keys
-        self._environment = environment
+        self.environment = environment
         self._patterns = {name: _expression(key.pattern) for name, key in declared.keys.items()}
 
     def declaration(self, name: str) -> RedisKey:
@@ -39,7 +43,7 @@ class Keys:
             KeyRefusedError: as the class says.
         """
         pattern = self.declaration(name).pattern
-        values = {"env": self._environment, "tenant": tenant, **{part: str(value) for part, value in parts.items()}}
+        values = {"env": self.environment, "tenant": tenant, **{part: str(value) for part, value in parts.items()}}
         wanted = set(_PLACEHOLDER.findall(pattern))
         if wanted != set(values):
             raise KeyRefusedError(f"{name}: expected the parts {', '.join(sorted(wanted))}")

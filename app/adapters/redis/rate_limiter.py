@@ -39,6 +39,8 @@ if redis.call('EXISTS', key) == 0 then
 end
 local interval, ahead, wanted = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local instant = math.max(tonumber(redis.call('GET', key) or now) or now, now)
+-- Nothing we write is further ahead: what is, is not ours, and would hold the client off until it ends.
+if not (instant <= now + ahead) then instant = now end
 local given = wanted
 if instant + interval * given - now > ahead then given = 1 end
 if instant + interval * given - now > ahead then given = 0 end

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from logging import getLogger
 
+from app.contracts.loader import environment_problems, load_feature_flags
 from app.entrypoints.admin import dispatch
 from app.entrypoints.admin.outcome import show
 from app.entrypoints.admin.wiring import Session
@@ -18,12 +19,22 @@ _EXIT_USAGE = 2
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
+def problems(settings: AdminSettings) -> list[str]:
+    """Say what in the settings disagrees with the contracts, one line each."""
+    declared = load_feature_flags()
+    return environment_problems(settings.app_env, settings.external_environment) + [
+        f"FEATURE_FLAG_DEFAULTS: entry {place}: expected one of {', '.join(sorted(declared))}"
+        for place, flag in enumerate(settings.feature_flag_defaults, 1)
+        if flag not in declared
+    ]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command the arguments name and return its exit status: 0, 1 failed, 2 usage, 3 difference, 78 settings."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     environ = take_environment()
     if arguments == ["--check-config"]:
-        return check(AdminSettings, environ)
+        return check(AdminSettings, environ, problems=problems)
     as_json = "--json" in arguments
     arguments = [argument for argument in arguments if argument != "--json"]
     operator = environ.get("ADMIN_OPERATOR") or environ.get("USER", "unknown")

@@ -40,7 +40,7 @@ _GROUPS = {
     ("dead-letters",): "Events that a consumer group gave up on.",
     ("migrate",): "Expand migrations; backfill and contract are acts of their own.",
     ("projections",): "Read models against what they are made of.",
-    ("reconcile",): "What disagrees between orders, processes, events and read models.",
+    ("reconcile",): "What disagrees between orders, processes, events, read models and external systems.",
     ("redis",): "The cache, which may be lost at any moment.",
     ("release",): "The steps of release.yml: checks and journal.",
     ("repair",): "Corrections; each needs a reason.",

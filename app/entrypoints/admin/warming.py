@@ -25,7 +25,10 @@ async def warm(session: Session, connection: Connection, tenant: TenantId, versi
     client = connect(settings.redis_url, settings.redis_password.get_secret_value())
     try:
         cache = RedisCatalogCache(RedisGuard(client, SystemClock()), Keys(load_redis_keys(), settings.app_env))
-        offerings = await PostgresCatalogRepository(connection, tenant).sellable_offerings(version)
-        return await cache.put_offerings(tenant, version, offerings)
+        catalog = PostgresCatalogRepository(connection, tenant)
+        edition = await catalog.edition(version)
+        if edition is None:
+            return 0
+        return await cache.put_offerings(tenant, edition, await catalog.sellable_offerings(version))
     finally:
         await client.aclose()

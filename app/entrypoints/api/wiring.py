@@ -167,7 +167,7 @@ def build(
     )
     offerings = OfferingReader(cache)
     limits = loader.load_rate_limits()
-    limiter = RedisRateLimiter(guard, redis_keys, limits, LocalRateLimiter(limits, settings.api_workers, clock), clock)
+    limiter = RedisRateLimiter(guard, redis_keys, limits, LocalRateLimiter(limits, settings.processes, clock), clock)
     publication = Publication(contracts.topics, ids)
     flags = PostgresFeatureFlags(pool, {name: flag.default for name, flag in contracts.flags.items()})
     return create_app(

@@ -63,7 +63,7 @@ class CallbackResource:
         self._authenticate(req, system, tenant, sender, body)
         try:
             document = msgspec.json.decode(body, type=CallbackV1)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._metrics.received(system, "malformed")
             raise falcon.HTTPUnprocessableEntity(title="Not a callback", description=str(error)) from None
         callback = ReceivedCallback(

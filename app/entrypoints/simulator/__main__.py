@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.contracts.loader import load_external_systems
+from app.contracts.loader import environment_problems, load_external_systems
 from app.entrypoints.simulator.app import create_app
 from app.entrypoints.simulator.behaviours import Behaviours
 from app.entrypoints.simulator.callbacks import Finisher
@@ -69,9 +69,14 @@ async def serve(settings: SimulatorSettings, _release_id: str, notifier: Notifie
     return 0
 
 
+def problems(settings: SimulatorSettings) -> list[str]:
+    """Say whether the environment is of the kind that this one proves to its callers."""
+    return environment_problems(settings.app_env, settings.external_environment)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the simulator; exit status 78 for settings that are wrong."""
-    return command_line.run("simulator", SimulatorSettings, serve, argv, description=__doc__)
+    return command_line.run("simulator", SimulatorSettings, serve, argv, description=__doc__, problems=problems)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,9 @@ class ExternalSystemResource:
         if (behaviour.answers or sandbox.answers) == "done":
             return None
         url = req.get_header(callback.header) if callback.header else None
-        after = behaviour.finishes_after or sandbox.finishes_after or timedelta()
+        after = sandbox.finishes_after or timedelta()
+        if behaviour.finishes_after is not None:  # no time at all is an answer, too
+            after = behaviour.finishes_after
         return self._ledger.plan(after, behaviour.finishes_as, behaviour.callbacks, url)
 
     async def _go_on(self, effect: Effect, plan: Plan) -> Effect:

@@ -10,7 +10,7 @@ from app.adapters.http.external_system import new_client
 from app.adapters.http.proven_endpoint import wrong_endpoints
 from app.adapters.postgres.schema import SchemaTooOldError
 from app.application.ports import StoreUnavailable
-from app.contracts.loader import ContractError, Contracts, load
+from app.contracts.loader import ContractError, Contracts, environment_problems, load
 from app.entrypoints.worker.type_settings import contract_problems
 from app.entrypoints.worker.wiring import started_worker
 from app.runtime import service
@@ -56,9 +56,11 @@ def problems(settings: WorkerSettings) -> list[str]:
     """
     try:
         contracts = load()
+        found = environment_problems(settings.app_env, settings.external_environment)
     except ContractError as error:
         return list(error.problems)
-    return [*contract_problems(settings, contracts), *asyncio.run(_endpoint_problems(settings, contracts))]
+    found += contract_problems(settings, contracts)
+    return [*found, *asyncio.run(_endpoint_problems(settings, contracts))]
 
 
 async def _endpoint_problems(settings: WorkerSettings, contracts: Contracts) -> list[str]:

@@ -21,9 +21,6 @@ ORDER_REFUSED = "ORDER_REFUSED"
 NOT_UNDERSTOOD = "variables-not-understood"
 """The fallout code of a job whose variables are of a version, or a shape, that this release does not serve."""
 
-_LONGEST_PAUSE = timedelta(seconds=20)
-
-
 VARIABLE_NAMES = tuple(sorted(frozenset[str]().union(*map(process_variables.names, process_variables.VERSIONS))))
 """What a job brings along: the variables of every version; an instance has those of its own."""
 
@@ -34,7 +31,8 @@ class JobHandler:
     Args:
         step: the step.
         fulfillment: what it runs on.
-        retry_backoff: the pause after a first failure; it grows with each further run.
+        retry_backoff: the pause after a first failure; it grows with each further run,
+        longest_pause: up to this.
         retries: runs of a step before it falls out; the engine is told how many are left.
     """
 
@@ -44,13 +42,14 @@ class JobHandler:
         fulfillment: Fulfillment,
         *,
         retry_backoff: timedelta,
+        longest_pause: timedelta,
         retries: int,
     ) -> None:
         self._step = step
         self._fulfillment = fulfillment
         self._retry_backoff = retry_backoff
         self._retries = retries
-        self._backoff = Backoff(retry_backoff.total_seconds(), _LONGEST_PAUSE.total_seconds())
+        self._backoff = Backoff(retry_backoff.total_seconds(), longest_pause.total_seconds())
 
     async def __call__(self, job: ActivatedJob) -> Verdict:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,6 @@ from app.adapters.http.external_system import HttpExternalSystem, new_client
 from app.adapters.http.proven_endpoint import ProvenEndpoint
 from app.adapters.postgres.callback_results import PostgresCallbackVerdicts
 from app.adapters.postgres.external_guard import PostgresExternalCallGuard
-from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
 from app.adapters.postgres.reaction_runs import PostgresReactionQueue, reaction_unit_factory
 from app.adapters.postgres.runtime_settings import followed
@@ -43,7 +42,7 @@ from app.entrypoints.worker.job_loop import JobLoop
 from app.entrypoints.worker.pass_loop import PassLoop
 from app.entrypoints.worker.presence import Presence
 from app.entrypoints.worker.registry import JOBS
-from app.entrypoints.worker.type_settings import type_settings
+from app.entrypoints.worker.type_settings import call_timeouts, type_settings
 from app.messaging.retry import Backoff
 from app.runtime.clock import Clock, SystemClock
 from app.runtime.ids import UuidV7Ids
@@ -162,8 +161,7 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
 
     async with open_channel(str(common.settings.camunda_grpc_address)) as channel:
         starter = WorkflowStarter(
-            queue=PostgresStartQueue(common.pool),
-            flags=PostgresFeatureFlags(
+            queue=PostgresStartQueue(
                 common.pool, {name: flag.default for name, flag in common.contracts.flags.items()}
             ),
             unit_of_work=unit_of_work_factory(common.pool),
@@ -202,9 +200,7 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
 def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str, ExternalSystem]:
     """Every declared external system, by name, behind the guard that all processes share."""
     settings = common.settings
-
-    def declared_timeout(policy: ExternalSystemPolicy) -> Callable[[], timedelta]:
-        return lambda: min(policy.timeout, common.runtime.duration("EXTERNAL_TIMEOUT"))
+    timeouts = call_timeouts(settings, common.contracts, common.runtime)
 
     def system(name: str, policy: ExternalSystemPolicy) -> ExternalSystem:
         called = HttpExternalSystem(
@@ -214,7 +210,7 @@ def _external_systems(common: _Common, client: httpx.AsyncClient) -> Mapping[str
             base_url=settings.url_of(name),
             token=settings.token_of(name),
             callback_url=settings.callback_url,
-            timeout=declared_timeout(policy),
+            timeout=timeouts[name],
         )
         proven = ProvenEndpoint(
             client,
@@ -300,6 +296,7 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
                         JOBS[name],
                         fulfillment,
                         retry_backoff=how.retry_backoff,
+                        longest_pause=how.longest_pause,
                         retries=how.retries,
                     ),
                     timeout=how.timeout,

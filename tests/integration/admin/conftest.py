@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.worker.conftest import simulator
 from tests.support.event_fixtures import kafka, own_outbox, owner_connection, tenant
 from tests.support.operator import Operator
 from tests.support.services import Services
 
-__all__ = ["kafka", "own_outbox", "owner_connection", "tenant"]
+__all__ = ["kafka", "own_outbox", "owner_connection", "simulator", "tenant"]
 
 
 @pytest.fixture

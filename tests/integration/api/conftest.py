@@ -150,6 +150,7 @@ def start_api(services: Services, schema: None, issuer: Issuer, tmp_path: Path) 
             "HTTP_BIND": f"127.0.0.1:{ports[0]}",
             "METRICS_BIND": f"127.0.0.1:{ports[1]}",
             "API_WORKERS": "2",
+            "API_HOSTS": "1",
             "DB_URL": services.database_url("api"),
             "DB_POOL_MAX": "8",
             "DB_STATEMENT_TIMEOUT": "PT4S",

@@ -10,11 +10,13 @@ from app.adapters.redis.catalog_cache import RedisCatalogCache
 from app.adapters.redis.guard import PAUSE_S, RedisGuard, connect
 from app.adapters.redis.keys import Keys
 from app.contracts.loader import load_redis_keys
+from app.domain.catalog import CatalogEdition
 from app.domain.values import OfferingId, TenantId
 from tests.support.builders import FIBER, SetClock, fiber
 from tests.support.services import Services
 
 KEYS = Keys(load_redis_keys(), "tests")
+FIRST, SECOND = CatalogEdition(1, "1" * 64), CatalogEdition(2, "2" * 64)
 
 
 def key(tenant: TenantId, catalog_version: int) -> str:
@@ -37,38 +39,58 @@ async def test_an_offering_comes_back_exactly(redis: Redis, tenant: TenantId) ->
     cache = RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS)
     offering = fiber(one_time="0.100000", recurring="39.950000")
 
-    await cache.put_offerings(tenant, 1, [offering])
+    await cache.put_offerings(tenant, FIRST, [offering])
 
-    found = await cache.offerings(tenant, 1, [FIBER, OfferingId("no-such")])
+    found = await cache.offerings(tenant, FIRST, [FIBER, OfferingId("no-such")])
     assert found == {FIBER: offering}
     assert [str(price.unit_amount) for price in found[FIBER].prices] == ["0.100000", "39.950000"]
 
 
 async def test_another_tenant_version_or_environment_has_none_of_it(redis: Redis, tenant: TenantId) -> None:
     cache = RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS)
-    await cache.put_offerings(tenant, 1, [fiber()])
+    await cache.put_offerings(tenant, FIRST, [fiber()])
 
-    assert await cache.offerings(TenantId(f"{tenant}-b"), 1, [FIBER]) == {}
-    assert await cache.offerings(tenant, 2, [FIBER]) == {}
-    elsewhere = RedisCatalogCache(RedisGuard(redis, SetClock()), Keys(load_redis_keys(), "elsewhere"))
-    assert await elsewhere.offerings(tenant, 1, [FIBER]) == {}
+    assert await cache.offerings(TenantId(f"{tenant}-b"), FIRST, [FIBER]) == {}
+    assert await cache.offerings(tenant, SECOND, [FIBER]) == {}
+    elsewhere = Keys(load_redis_keys(), "elsewhere")
+    theirs = RedisCatalogCache(RedisGuard(redis, SetClock()), elsewhere)
+    assert await theirs.offerings(tenant, FIRST, [FIBER]) == {}
+    # Nor when a copied database, or a wrong URL, brings a value of theirs under a key of ours.
+    await theirs.put_offerings(tenant, FIRST, [fiber(recurring="1.000000")])
+    value = await redis.get(elsewhere.key("catalog_offering", tenant, catalog_version=1, offering_id=FIBER))
+    assert value is not None
+    await redis.set(key(tenant, 1), value, px=10_000)
+    assert await cache.offerings(tenant, FIRST, [FIBER]) == {}
+
+
+async def test_a_version_that_is_published_again_with_other_content_has_nothing_of_the_first(
+    redis: Redis, tenant: TenantId
+) -> None:
+    cache = RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS)
+    await cache.put_offerings(tenant, FIRST, [fiber(recurring="1.000000")])
+    after_the_restore = CatalogEdition(FIRST.catalog_version, "f" * 64)
+
+    assert await cache.offerings(tenant, after_the_restore, [FIBER]) == {}
+    await cache.put_offerings(tenant, after_the_restore, [fiber()])
+    assert await cache.offerings(tenant, after_the_restore, [FIBER]) == {FIBER: fiber()}
+    assert await cache.offerings(tenant, FIRST, [FIBER]) == {}
 
 
 @pytest.mark.parametrize("value", [b"garbage", b"{}", b'{"tenant_id":"x","catalog_version":1,"offering":null}', b""])
 async def test_nonsense_under_a_key_is_no_answer(redis: Redis, tenant: TenantId, value: bytes) -> None:
     await redis.set(key(tenant, 1), value, px=10_000)
 
-    assert await RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS).offerings(tenant, 1, [FIBER]) == {}
+    assert await RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS).offerings(tenant, FIRST, [FIBER]) == {}
 
 
 async def test_a_value_under_the_wrong_key_is_not_believed(redis: Redis, tenant: TenantId) -> None:
     cache = RedisCatalogCache(RedisGuard(redis, SetClock()), KEYS)
-    await cache.put_offerings(tenant, 1, [fiber()])
+    await cache.put_offerings(tenant, FIRST, [fiber()])
     value = await redis.get(key(tenant, 1))
     assert value is not None
     await redis.set(key(tenant, 2), value, px=10_000)
 
-    assert await cache.offerings(tenant, 2, [FIBER]) == {}
+    assert await cache.offerings(tenant, SECOND, [FIBER]) == {}
 
 
 async def test_a_redis_that_is_gone_is_no_error_and_left_alone_for_a_while(
@@ -78,11 +100,11 @@ async def test_a_redis_that_is_gone_is_no_error_and_left_alone_for_a_while(
     gone = connect("redis://api@127.0.0.1:1/0", "nothing")
     guard = RedisGuard(gone, clock)
     cache = RedisCatalogCache(guard, KEYS)
-    await RedisCatalogCache(RedisGuard(redis, clock), KEYS).put_offerings(tenant, 1, [fiber()])
+    await RedisCatalogCache(RedisGuard(redis, clock), KEYS).put_offerings(tenant, FIRST, [fiber()])
 
-    assert await cache.offerings(tenant, 1, [FIBER]) == {}
+    assert await cache.offerings(tenant, FIRST, [FIBER]) == {}
     monkeypatch.setattr(guard, "_client", redis)  # it is back, but not asked yet
-    assert await cache.offerings(tenant, 1, [FIBER]) == {}
+    assert await cache.offerings(tenant, FIRST, [FIBER]) == {}
     clock.advance(timedelta(seconds=PAUSE_S))
-    assert await cache.offerings(tenant, 1, [FIBER]) == {FIBER: fiber()}
+    assert await cache.offerings(tenant, FIRST, [FIBER]) == {FIBER: fiber()}
     await gone.aclose()

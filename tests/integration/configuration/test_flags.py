@@ -11,7 +11,10 @@ import pytest
 from app.adapters.postgres.feature_flags import PostgresFlagStore
 from app.adapters.postgres.flag_reader import PostgresFeatureFlags
 from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.start_queue import PostgresStartQueue
+from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.application.ports import FeatureFlags
+from app.application.workflow_start import FLAG
 from app.contracts import loader
 from app.contracts.loader import FeatureFlag
 from app.domain.values import TenantId
@@ -19,6 +22,7 @@ from app.entrypoints.admin import flag_command
 from app.entrypoints.admin.commands.flags import apply, plan
 from tests.integration.conftest import OpenPool
 from tests.support.operator import Operator
+from tests.support.orders import place_order, publish_catalog
 from tests.support.services import Services
 
 EASY, GRAVE = "tests-easy", "tests-grave"
@@ -152,3 +156,26 @@ async def test_history_cannot_be_rewritten(ana: Operator, tenant: TenantId, admi
         await admin_connection.execute(
             "UPDATE cpq.feature_flag_change SET reason = 'another' WHERE tenant_id = %s", [tenant]
         )
+
+
+async def test_a_tenant_that_is_off_holds_back_its_own_new_orders_and_nobody_elses(
+    ana: Operator, admin_connection: Connection, open_pool: OpenPool, tenant_id: str
+) -> None:
+    await admin_connection.execute("UPDATE cpq.workflow_reference SET state = 'failed' WHERE state = 'pending'")
+    held, other = TenantId(tenant_id), TenantId(f"{tenant_id}-2")
+    await publish_catalog(admin_connection, held, other)
+    open_unit_of_work = unit_of_work_factory(await open_pool("api"))
+    waiting = [await place_order(open_unit_of_work, held) for _ in range(3)]
+    next_one = await place_order(open_unit_of_work, other)
+    queue = PostgresStartQueue(await open_pool("worker"), {FLAG: True})
+
+    assert (await ana.run("flags", "set", FLAG, "off", "--tenant", held, *WHY)).changed
+    assert [due.order_id for due in await queue.due(1, FLAG)] == [next_one]
+    assert [due.order_id for due in await queue.due(32, FLAG)] == [next_one]
+
+    assert (await ana.run("flags", "unset", FLAG, "--tenant", held, *WHY)).changed
+    assert [due.order_id for due in await queue.due(32, FLAG)] == [*waiting, next_one]
+    references = await admin_connection.execute(
+        "SELECT start_attempts FROM cpq.workflow_reference WHERE tenant_id = %s", [held]
+    )
+    assert {row["start_attempts"] for row in await references.fetchall()} == {0}

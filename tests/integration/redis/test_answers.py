@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import uuid
@@ -99,27 +98,28 @@ async def test_a_flush_or_foreign_data_before_each_request_changes_no_answer(
         for key in await keys():
             await admin_redis.delete(key)
 
-    turns = itertools.count()
-
-    async def plant() -> None:
-        """What another environment, another tenant, another release or a fault may have left under our keys."""
-        for key in await keys():
-            if b":offering:" not in key:
-                continue
-            value = json.loads(await admin_redis.get(key) or b"{}")
-            offering = cheaper(value.get("offering") or {})
-            planted = [
-                value | {"tenant_id": "somebody-else", "offering": offering},
-                value | {"value_version": 99, "offering": offering},
-                value | {"catalog_version": 7, "offering": offering},
-                {"nonsense": True},
-            ]
-            turn = next(turns)
-            await admin_redis.set(key, json.dumps(planted[turn % len(planted)]), px=60_000)
-
     assert await answers(api, issuer, tenant_id, flush) == found
-    assert await answers(api, issuer, tenant_id, plant) == found
-    assert next(turns) > 4
+    assert await answers(api, issuer, tenant_id, nothing) == found
+    genuine = {key: json.loads(await admin_redis.get(key) or b"") for key in await keys() if b":offering:" in key}
+    assert genuine
+
+    # What another environment, another tenant, another release, a restored database or a fault may have left.
+    changes = [
+        {"environment": "elsewhere"},
+        {"tenant_id": "somebody-else"},
+        {"value_version": 99},
+        {"catalog_version": 7},
+        {"content_sha256": "0" * 64},
+        {"offering": None},
+    ]
+    for change in changes:
+
+        async def plant(change: dict[str, Any] = change) -> None:
+            for key, value in genuine.items():
+                planted = value | {"offering": cheaper(value["offering"])} | change
+                await admin_redis.set(key, json.dumps(planted), px=60_000)
+
+        assert await answers(api, issuer, tenant_id, plant) == found, change
 
 
 async def test_a_redis_that_is_stopped_slow_or_deaf_changes_no_answer(

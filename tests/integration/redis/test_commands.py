@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.adapters.postgres.catalog_publication import Publications
-from app.adapters.postgres.catalog_seed import seed
+from app.adapters.postgres.catalog_seed import content_sha256, seed
 from app.adapters.postgres.pool import Connection
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.adapters.redis.catalog_cache import RedisCatalogCache
@@ -20,6 +20,7 @@ from app.adapters.redis.guard import RedisGuard
 from app.adapters.redis.keys import Keys
 from app.application.repair import RepairReason
 from app.contracts.loader import load_redis_keys
+from app.domain.catalog import CatalogEdition
 from app.domain.values import TenantId
 from app.runtime.ids import UuidV7Ids
 from tests.integration.api.conftest import Issuer, StartApi
@@ -56,15 +57,21 @@ def catalog(tenant: str, unit_amount: str) -> dict[str, Any]:
     return {"tenant_id": tenant, "offerings": document["offerings"]}
 
 
+def edition(tenant: str, version: int, unit_amount: str | None = None) -> CatalogEdition:
+    """A version by the content that these tests publish under its number."""
+    content = published(tenant, [fiber()]) if unit_amount is None else catalog(tenant, unit_amount)
+    return CatalogEdition(version, content_sha256(content))
+
+
 async def test_warming_up_fills_the_cache_and_hot_keys_shows_it(
     ana: Operator, tenant: TenantId, cache: RedisCatalogCache
 ) -> None:
-    assert await cache.offerings(tenant, 1, [FIBER]) == {}
+    assert await cache.offerings(tenant, edition(tenant, 1), [FIBER]) == {}
 
     warmed = await ana.run("redis", "warm-up", "--tenant", tenant)
     assert warmed.changes == [f"{tenant}: 1 offerings of version 1"]
     for _ in range(50):
-        assert await cache.offerings(tenant, 1, [FIBER]) == {FIBER: fiber()}
+        assert await cache.offerings(tenant, edition(tenant, 1), [FIBER]) == {FIBER: fiber()}
 
     shown = await ana.run("redis", "hot-keys", "--most", "1000")
     (hot,) = [each for each in shown.data["hot"] if tenant in each["key"] and each["kind"] == "catalog_offering"]
@@ -85,7 +92,7 @@ async def test_a_published_version_is_sold_at_once_and_the_old_one_is_retired(
     assert await sold() == 1
     assert (await ana.run("catalog", "publish", "2", "--tenant", tenant, *WHY)).data == {"retired": 1, "warmed": 1}
     assert await sold() == 2
-    assert await cache.offerings(tenant, 2, [FIBER]) == {FIBER: fiber(recurring="29.95")}
+    assert await cache.offerings(tenant, edition(tenant, 2, "29.95"), [FIBER]) == {FIBER: fiber(recurring="29.95")}
 
     again = await ana.run("catalog", "publish", "2", "--tenant", tenant, *WHY)
     assert again.problems == (f"{tenant}: catalog version 2 is active, not a draft",)
@@ -136,14 +143,15 @@ async def test_the_api_hears_of_a_publication_and_answers_from_it_at_once(
         return int(answer.raise_for_status().json()["catalogVersion"])
 
     assert await quoted_version() == 1
-    assert await cache.offerings(tenant, 1, [FIBER])
+    assert await cache.offerings(tenant, edition(tenant, 1), [FIBER])
     publications = Publications(admin_connection, UuidV7Ids())
     async with admin_connection.transaction():
         await publications.draft(catalog(tenant, "29.95"), 2, RepairReason("tests", WHY[1]))
         await publications.publish(tenant, 2, RepairReason("tests", WHY[1]))
 
     async def is_refreshed() -> bool:
-        new, old = await cache.offerings(tenant, 2, [FIBER]), await cache.offerings(tenant, 1, [FIBER])
+        new = await cache.offerings(tenant, edition(tenant, 2, "29.95"), [FIBER])
+        old = await cache.offerings(tenant, edition(tenant, 1), [FIBER])
         return new == {FIBER: fiber(recurring="29.95")} and not old
 
     await eventually(is_refreshed, "the new version is cached and the old one forgotten")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from datetime import timedelta
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -12,13 +15,15 @@ from app.adapters.redis.guard import RedisGuard, connect
 from app.adapters.redis.keys import Keys
 from app.adapters.redis.rate_limiter import RedisRateLimiter
 from app.application.rate_limiting import LocalRateLimiter
-from app.contracts.loader import RedisKeys, RequestLimit, load_redis_keys
-from app.domain.catalog import ProductOffering
+from app.contracts.loader import RedisKeys, RequestLimit, load_rate_limits, load_redis_keys
+from app.domain.catalog import CatalogEdition, ProductOffering
 from app.domain.values import OfferingId, TenantId
+from tests.integration.api.conftest import Issuer, StartApi
 from tests.support.builders import SetClock, fiber
 from tests.support.waiting import eventually
 
 BURST = 5
+EDITION = CatalogEdition(1, "0" * 64)
 
 
 def limits(without_redis: str = "closed") -> dict[str, RequestLimit]:
@@ -55,12 +60,39 @@ async def test_all_processes_together_let_through_no_more_than_the_limit(redis: 
     assert await allowed(first, TenantId(f"{tenant}-b")) == BURST
 
 
+@pytest.mark.parametrize("value", ["9999999999999999", "1e300", "inf", "nan", "-1", "soon"])
+async def test_an_instant_that_cannot_be_holds_nobody_off(redis: Redis, tenant: TenantId, value: str) -> None:
+    key = Keys(load_redis_keys(), "tests").key(
+        "rate_limit", tenant, client=hashlib.sha256(b"tests").hexdigest()[:32], window="command"
+    )
+    await redis.set(key, value, px=600_000)
+
+    assert await allowed(limiter(redis), tenant) == BURST
+
+
 async def test_without_redis_a_class_is_open_or_keeps_its_share(tenant: TenantId) -> None:
     gone = connect("redis://api@127.0.0.1:1/0", "nothing")
 
     assert await allowed(limiter(gone, without_redis="open"), tenant) == 2 * BURST
     assert await allowed(limiter(gone, without_redis="closed"), tenant) == BURST // 2
     await gone.aclose()
+
+
+async def test_without_redis_each_process_of_all_hosts_holds_its_share(
+    start_api: StartApi, issuer: Issuer, tenant: TenantId
+) -> None:
+    api = start_api(API_WORKERS="1", API_HOSTS="100", REDIS_URL="redis://api@127.0.0.1:1/0")
+    assert api.wait_for("READY=1"), api.log.read_text()
+    headers = {"Authorization": f"Bearer {issuer.token(tenant)}"}
+
+    async with httpx.AsyncClient(base_url=api.http, headers=headers, timeout=20) as client:
+        answers = await asyncio.gather(*(client.post("/v1/quotes", json={}) for _ in range(40)))
+
+    # A hundredth of the declared burst of commands, and one more in each fifth of a second.
+    burst = load_rate_limits()["command"].burst // 100
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(answers) - len(refused) >= burst
+    assert refused
 
 
 def declared(kind: str, **changes: object) -> Keys:
@@ -84,11 +116,11 @@ async def test_a_tenants_offerings_beyond_the_limit_are_not_cached_until_others_
     cache = RedisCatalogCache(RedisGuard(redis, SetClock()), keys)
     names = [OfferingId(name) for name in ("a", "b", "c")]
 
-    assert await cache.put_offerings(tenant, 1, [named(name) for name in names]) == 2
-    assert await cache.put_offerings(TenantId(f"{tenant}-b"), 1, [named(names[2])]) == 1
+    assert await cache.put_offerings(tenant, EDITION, [named(name) for name in names]) == 2
+    assert await cache.put_offerings(TenantId(f"{tenant}-b"), EDITION, [named(names[2])]) == 1
 
     async def is_cached() -> bool:
-        return await cache.put_offerings(tenant, 1, [named(names[2])]) == 1
+        return await cache.put_offerings(tenant, EDITION, [named(names[2])]) == 1
 
     await eventually(is_cached, "there is room for the third when the first two have ended")
 

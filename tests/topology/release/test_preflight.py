@@ -100,6 +100,14 @@ def test_a_missing_secret_is_named_with_its_host(environment: Environment) -> No
     assert no_host_was_touched(run)
 
 
+def test_endpoints_of_another_kind_of_environment_are_refused(environment: Environment) -> None:
+    run = environment.release("-e", "cpq_external_environment=production")
+
+    assert run.code != 0
+    assert "cpq_external_environment: expected non-production" in run.output
+    assert no_host_was_touched(run)
+
+
 def test_a_missing_bundle_is_named_with_its_remedy(environment: Environment) -> None:
     run = environment.release("-e", "release_bundle=/nowhere")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.contracts.loader import load_external_systems
 from app.entrypoints.admin import dispatch
 from app.entrypoints.admin.__main__ import main
 from app.entrypoints.admin.outcome import Outcome, applied, failed, judged, planned, show
@@ -109,3 +110,36 @@ def test_problems_go_to_standard_error() -> None:
 
     assert output.getvalue() == ""
     assert errors.getvalue() == "the reason\n"
+
+
+def test_a_default_of_a_flag_that_nobody_declared_is_refused_by_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    systems = load_external_systems().values()
+    tokens = [policy.credential for policy in systems]
+    for name in ("db-password", "db-owner-password", "kafka-password", "redis-password", *tokens):
+        (tmp_path / name).write_text("secret")
+    settings = {
+        "APP_ENV": "tests",
+        "APP_INSTANCE_ID": "admin",
+        "TENANT_MODE": "multi",
+        "LOG_LEVEL": "INFO",
+        "DB_URL": "postgresql://cpq_admin@db:5432/cpq",
+        "DB_OWNER_URL": "postgresql://cpq_owner@db:5432/cpq",
+        "DB_STATEMENT_TIMEOUT": "PT30S",
+        "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
+        "KAFKA_USERNAME": "admin",
+        "REDIS_URL": "redis://admin@redis:6379/0",
+        "CAMUNDA_GRPC_ADDRESS": "zeebe:26500",
+        "FEATURE_FLAG_DEFAULTS": "order-fulfillment-v2=on",
+        "EXTERNAL_ENVIRONMENT": "non-production",
+        **{policy.endpoint.setting: "http://there" for policy in systems},
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert main(["--check-config"]) == 0
+
+    monkeypatch.setenv("FEATURE_FLAG_DEFAULTS", "order-fulfillment-v2=on,order-fulfillment-v3=on")
+    assert main(["--check-config"]) == 78
+    assert "FEATURE_FLAG_DEFAULTS: entry 2: expected one of order-fulfillment-start, " in capsys.readouterr().err

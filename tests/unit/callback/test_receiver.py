@@ -227,12 +227,25 @@ def test_when_it_came_is_kept(client: testing.TestClient, store: Store, call: Ca
         {"occurredAt": "yesterday"},
         {"occurredAt": "2026-11-22T11:59:59"},
         {"tenantId": "rival"},
+        {"id": "a\0b"},
+        {"id": "a\ud800b"},
+        {"detail": "a\n\0b"},
+        {"idempotencyKey": f"{KEY}\0"},
+        {"callbackId": "callback-1\0"},
     ],
 )
 def test_a_signed_body_that_is_no_callback_is_refused(
     client: testing.TestClient, store: Store, changes: dict[str, Any]
 ) -> None:
     assert send(client, **changes).status_code == 422
+    assert store.stored == []
+
+
+@pytest.mark.parametrize("body", [b"[" * MAX_BODY_BYTES, b'{"id":' * 2000, b'{"more":' + b"[" * 10_000])
+def test_a_signed_body_without_a_bottom_is_refused(client: testing.TestClient, store: Store, body: bytes) -> None:
+    proof = {SIGNATURE_HEADER: signature(tenant_key(SECRET, "provisioning", "acme"), int(NOON.timestamp()), body)}
+
+    assert send(client, headers=proof, body=body).status_code == 422
     assert store.stored == []
 
 

@@ -121,3 +121,20 @@ def test_yaml_that_is_none_is_named(contracts: Path) -> None:
     (contracts / "redis_keys.yml").write_text("keys: [")
 
     assert "redis_keys.yml: " in problems_of(contracts)
+
+
+@pytest.mark.parametrize(
+    ("environment", "kind", "is_right"),
+    [
+        ("prod", "production", True),
+        ("prod", "non-production", False),
+        ("dev", "non-production", True),
+        ("dev", "production", False),
+        ("prod-copy", "production", False),
+    ],
+)
+def test_an_environment_is_of_the_kind_that_its_name_says(environment: str, kind: str, is_right: bool) -> None:
+    problems = loader.environment_problems(environment, kind)
+
+    assert (problems == []) == is_right
+    assert all(problem.startswith("EXTERNAL_ENVIRONMENT: expected ") for problem in problems)

@@ -20,7 +20,7 @@ from app.application.fulfillment import Fulfillment, StepJob, StepResult
 from app.application.ports import AuditEntry, CallName, DueStart, StoreUnavailable, UnitOfWork
 from app.application.publication import Publication
 from app.application.workflow_start import WorkflowStarter
-from app.contracts.loader import load_job_types, load_topics
+from app.contracts.loader import load_feature_flags, load_job_types, load_topics
 from app.domain.fulfillment import FulfillmentTask, TaskState, WorkflowRequest, order_hash
 from app.domain.order import Order, OrderItem, OrderState, OrderTransition
 from app.domain.quote import ItemAction
@@ -141,7 +141,7 @@ class Lab:
         self.systems = {name: MemoryExternalSystem() for name in ("inventory", "provisioning", "billing")}
         self.engine = MemoryWorkflowEngine()
         self.commits_until_failure: int | None = None
-        self.flag = True
+        self.tenants_off: set[TenantId] = set()
         self.states: list[str] = []
         self.starts: list[str] = []
         self.order = an_order()
@@ -160,7 +160,6 @@ class Lab:
         )
         self.starter = WorkflowStarter(
             queue=self,
-            flags=self,
             unit_of_work=self.open,
             engine=self.engine,
             clock=self.clock,
@@ -212,12 +211,11 @@ class Lab:
 
     # Ports that need no class of their own.
 
-    async def due(self, limit: int) -> list[DueStart]:
-        due = self.rows.workflow.due(self.clock.now())[:limit]
-        return [DueStart(reference.order_id, reference.tenant_id) for reference in due]
-
-    async def is_enabled(self, flag: str, tenant_id: TenantId | None = None) -> bool:
-        return self.flag
+    async def due(self, limit: int, flag: str) -> list[DueStart]:
+        assert flag in load_feature_flags()
+        due = self.rows.workflow.due(self.clock.now())
+        started = [reference for reference in due if reference.tenant_id not in self.tenants_off]
+        return [DueStart(reference.order_id, reference.tenant_id) for reference in started[:limit]]
 
     def reached(self, state: str) -> None:
         self.states.append(state)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from app.application.workflow_start import LEASE
 from app.domain.fulfillment import WorkflowState, order_hash
-from tests.unit.fulfillment.conftest import PROCESS, Lab
+from tests.unit.fulfillment.conftest import PROCESS, TENANT, Lab
 
 
 def state(lab: Lab) -> WorkflowState:
@@ -114,12 +114,12 @@ async def test_variables_of_a_version_that_this_release_does_not_know_start_noth
     assert "variables schema version 9" in lab.rows.workflow.errors[lab.order.order_id]
 
 
-async def test_the_flag_makes_orders_wait(lab: Lab) -> None:
-    lab.flag = False
+async def test_the_flag_makes_a_tenants_orders_wait(lab: Lab) -> None:
+    lab.tenants_off.add(TENANT)
     await lab.starter.run_pass()
     assert lab.engine.instances == {}
 
-    lab.flag = True
+    lab.tenants_off.clear()
     await lab.starter.run_pass()
 
     assert len(lab.engine.instances) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from app.application.configuration import SettingChange, SettingRefusedError, ch
 from app.application.repair import RepairReason
 from app.contracts.loader import load_units
 from app.runtime.runtime_settings import RuntimeSettings
-from app.settings.declaration import Category, Change, is_secret, setting_of
+from app.settings.declaration import Category, Change, is_secret, setting_of, value_class
 from app.settings.reader import OUR_PREFIXES, parse
 from app.settings.units import RUNNING, UNITS
 from app.settings.worker import WorkerSettings
@@ -27,6 +28,13 @@ WHY = RepairReason("ana", "ticket 4711: calls fail")
 def test_every_setting_declares_category_and_change_rule(unit: str) -> None:
     for name, described in ALL[unit].model_fields.items():
         assert setting_of(described), name
+
+
+@pytest.mark.parametrize("unit", ALL)
+def test_every_duration_has_a_longest_value(unit: str) -> None:
+    for name, described in ALL[unit].model_fields.items():
+        if described.annotation is timedelta:
+            assert re.search(r", at most PT\d+[HMS]$", value_class(described)), name
 
 
 def test_a_setting_without_a_declaration_is_found() -> None:

@@ -20,7 +20,7 @@ def test_every_system_has_its_endpoint_and_credential_and_no_other_has() -> None
     tokens = fields(*(policy.credential for policy in SYSTEMS.values()))
 
     assert set(ExternalTokens.model_fields) == tokens
-    assert set(ExternalEndpoints.model_fields) - tokens - {"external_environment", "callback_url"} == fields(
+    assert set(ExternalEndpoints.model_fields) - tokens - {"external_environment"} == fields(
         *(policy.endpoint.setting for policy in SYSTEMS.values())
     )
     assert set(CallbackSecrets.model_fields) == fields(

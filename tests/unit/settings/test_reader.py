@@ -4,6 +4,7 @@ import io
 import os
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.runtime.logging import configure, get_logger
@@ -19,6 +20,7 @@ VALID = {
     "METRICS_BIND": "127.0.0.1:9100",
     "HTTP_BIND": "0.0.0.0:8080",
     "API_WORKERS": "2",
+    "API_HOSTS": "3",
     "DB_URL": "postgresql://cpq_api@db.test:5432/cpq",
     "DB_POOL_MAX": "10",
     "DB_STATEMENT_TIMEOUT": "PT5S",
@@ -49,6 +51,7 @@ def test_a_valid_environment_is_read(credentials: Path) -> None:
     settings = read(ApiSettings, VALID, credentials)
 
     assert settings.db_statement_timeout.total_seconds() == 5
+    assert settings.processes == 6
     assert [str(address) for address in settings.kafka_bootstrap_servers] == ["kafka-1.test:9092", "[::1]:9093"]
     assert settings.db_password.get_secret_value() == SECRET
     assert SECRET not in repr(settings)
@@ -141,6 +144,10 @@ def test_an_unknown_tenant_mode_is_told_which_are_known(credentials: Path) -> No
         ("TENANT_MODE", "single"),
         ("APP_ENV", "No Such"),
         ("KAFKA_BOOTSTRAP_SERVERS", "kafka"),
+        ("DB_STATEMENT_TIMEOUT", "P9999D"),
+        ("DB_STATEMENT_TIMEOUT", "PT10M0.001S"),
+        ("DB_URL", "postgresql://u@h:port/x"),
+        ("REDIS_URL", "redis://u@h:99999/0"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_variable(name: str, value: str, credentials: Path) -> None:
@@ -177,6 +184,41 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(credentials: Path) -> N
 
     assert "expected no password in the URL: it is a credential" in problem
     assert SECRET not in problem
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"https://{SECRET}@issuer.test/jwks.json",
+        f"https://user:{SECRET}@issuer.test",
+        f"https://issuer.test/jwks.json?key={SECRET}",
+        f"https://issuer.test/jwks.json#{SECRET}",
+        f"https://issuer.test:{SECRET}",
+        f"https://issuer.test:{SECRET}@issuer.test",
+        f"https://[{SECRET}]/jwks.json",
+        f"https://[{SECRET}",
+        f"https://issuer.test /{SECRET}",
+        f"https://issuer.test\n{SECRET}",
+        f"https://issuer\u2100.test/{SECRET}",
+        f"https://10.0.0.999/{SECRET}",
+        f"https://issuer.test:70000/{SECRET}",
+        f"https://issuer.test:0/{SECRET}",
+    ],
+)
+def test_a_url_with_a_secret_or_a_bad_port_is_refused_and_not_repeated(value: str, credentials: Path) -> None:
+    (problem,) = problems(VALID | {"AUTH_JWKS_URL": value}, credentials)
+
+    assert problem.startswith("AUTH_JWKS_URL: http or https URL without user, password, query or fragment: expected")
+    assert SECRET not in problem
+
+
+@pytest.mark.parametrize(
+    "value", ["http://10.0.0.1:8090/crm/", "https://[::1]:8443", "https://crm.test", "http://h/a@b"]
+)
+def test_a_url_that_is_taken_is_one_that_calls_can_be_made_to(value: str, credentials: Path) -> None:
+    settings = read(ApiSettings, VALID | {"AUTH_JWKS_URL": value}, credentials)
+
+    assert httpx.URL(settings.auth_jwks_url).host
 
 
 def test_the_two_listeners_must_differ(credentials: Path) -> None:

@@ -252,6 +252,28 @@ def test_accepted_work_is_told_of_until_it_ends(client: testing.TestClient, tmp_
     assert reserve(client).status_code == 422
 
 
+@pytest.mark.parametrize(("told", "later"), [({"finishes_after": "PT0S"}, False), ({}, True)])
+def test_accepted_work_ends_when_it_is_told_to_even_if_that_is_now(
+    client: testing.TestClient, tmp_path: Path, told: dict[str, str], later: bool
+) -> None:
+    behaviour = {"answers": "accepted", "callbacks": "none", **told}
+    client.simulate_put("/control/behaviours/payment", json=behaviour)
+    headers = {"Authorization": "Bearer payment-token", "Idempotency-Key": "key-1"}
+    before = datetime.now(UTC)
+    assert client.simulate_post("/payment/v1/payments", json=ORDER, headers=headers).status_code == 202
+    after = datetime.now(UTC)
+
+    ledger = Ledger(tmp_path / "ledger.sqlite3", SystemClock(), UuidV7Ids())
+    effect = ledger.find("payment", "key-1")
+    ledger.close()
+
+    assert effect is not None
+    declared = SYSTEMS["payment"].sandbox.finishes_after or timedelta()
+    wait = declared if later else timedelta()
+    assert effect.plan is None or before + wait <= effect.plan.finishes_at <= after + wait
+    assert effect.plan is not None or not later
+
+
 def test_a_system_lists_what_it_did_from_a_moment_on(client: testing.TestClient) -> None:
     done = reserve(client).json
     headers = {"Authorization": "Bearer inventory-token"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +22,9 @@ Handler = Callable[[httpx.Request], httpx.Response]
 SYSTEMS = load_external_systems()
 
 
-def system_that(handler: Callable[[httpx.Request], Any], name: str = "inventory") -> HttpExternalSystem:
+def system_that(
+    handler: Callable[[httpx.Request], Any], name: str = "inventory", timeout: timedelta = timedelta(seconds=1)
+) -> HttpExternalSystem:
     return HttpExternalSystem(
         httpx.AsyncClient(transport=httpx.MockTransport(handler), trust_env=False),
         name,
@@ -28,7 +32,7 @@ def system_that(handler: Callable[[httpx.Request], Any], name: str = "inventory"
         base_url="http://there",
         token="secret",
         callback_url="http://here",
-        timeout=lambda: timedelta(seconds=1),
+        timeout=lambda: timeout,
     )
 
 
@@ -117,11 +121,52 @@ async def test_only_an_empty_list_proves_that_nothing_was_done(handler: Handler,
     assert type(await system_that(handler).find("key")) is outcome
 
 
-async def test_an_answer_that_trickles_is_cut_at_the_whole_time() -> None:
-    async def trickle(_: httpx.Request) -> httpx.Response:
-        raise TimeoutError  # what asyncio.timeout raises around the call
+class Trickle(httpx.AsyncByteStream):
+    """An answer that comes a byte at a time, so that no wait for the next one is ever long, and takes two seconds."""
 
-    assert type(await system_that(trickle).call("e:acme:o:s:1", {})) is CallUnknown
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = b'{"items": [{"id": "r"}], "id": "r"}'
+        for place in range(len(content)):
+            await asyncio.sleep(2 / len(content))
+            yield content[place : place + 1]
+
+
+async def test_an_answer_that_trickles_is_cut_at_the_whole_time() -> None:
+    def trickle(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Trickle(), headers={"Content-Type": "application/json"})
+
+    system = system_that(trickle, timeout=timedelta(seconds=0.3))
+    before = time.monotonic()
+
+    called, found = await asyncio.gather(system.call("e:acme:o:s:1", {}), system.find("e:acme:o:s:1"))
+
+    assert time.monotonic() - before < 1
+    assert (type(called), type(found)) == (CallUnknown, CallUnknown)
+
+
+DEEP = b'{"id": ' + b"[" * 100_000
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 400, 409, 429, 500])
+async def test_an_answer_that_nobody_can_read_to_its_bottom_is_no_answer(status: int) -> None:
+    system = system_that(answering(status, DEEP))
+
+    assert (await system.call("e:acme:o:s:1", {})).status == status
+    assert type(await system.find("key")) is CallUnknown
+
+
+async def test_what_a_system_says_can_be_kept_by_the_database() -> None:
+    done = await system_that(answering(201, b'{"id": "a\\u0000b\\ud800"}')).call("e:acme:o:s:1", {})
+    refused = await system_that(answering(422, b'{"title": "no\\u0000 \\udfff"}')).call("e:acme:o:s:1", {})
+    nothing = await system_that(answering(201, b'{"id": "\\u0000"}')).call("e:acme:o:s:1", {})
+    failed = await system_that(failing(httpx.ReadError("\0"))).call("e:acme:o:s:1", {})
+    listed = await system_that(answering(200, b'{"items": [{"id": "a\\u0000b"}]}')).find("key")
+
+    assert done == CallDone("ab?", 201)
+    assert refused == CallRefused("inventory: 422 no ?", 422)
+    assert nothing == CallUnknown("inventory: unreadable answer", 201)
+    assert failed == CallUnknown("inventory: ReadError ")
+    assert listed == CallDone("ab", 200)
 
 
 @pytest.mark.parametrize(

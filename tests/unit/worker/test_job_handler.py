@@ -20,6 +20,7 @@ VARIABLES = {
     "schemaVersion": 1,
 }
 BACKOFF = timedelta(seconds=2)
+LONGEST = timedelta(seconds=20)
 
 
 class Refusals:
@@ -36,7 +37,9 @@ class Refusals:
 async def judge(
     step: Callable[[Fulfillment, StepJob], Awaitable[StepResult]], refusals: Refusals | None = None, **variables: Any
 ) -> Verdict:
-    handler = JobHandler(step, cast("Fulfillment", refusals or Refusals()), retry_backoff=BACKOFF, retries=5)
+    handler = JobHandler(
+        step, cast("Fulfillment", refusals or Refusals()), retry_backoff=BACKOFF, longest_pause=LONGEST, retries=5
+    )
     return await handler(ActivatedJob(7, "reserve-inventory", 8, 4, VARIABLES | variables))
 
 
@@ -91,6 +94,12 @@ async def test_a_retry_takes_one_of_the_engines_and_waits_longer_each_time() -> 
     assert (first.retries, later.retries, first.error) == (4, 1, "down")
     assert BACKOFF / 2 <= first.pause <= BACKOFF
     assert BACKOFF * 4 <= later.pause <= BACKOFF * 8
+
+
+async def test_no_pause_is_longer_than_what_the_system_is_declared_to_wait() -> None:
+    verdicts = [await judge(resulting(StepRetry("down", 30))) for _ in range(20)]
+
+    assert {LONGEST / 2 <= verdict.pause <= LONGEST for verdict in verdicts if isinstance(verdict, FailJob)} == {True}
 
 
 async def test_what_could_not_even_be_tried_takes_no_retry_and_waits_as_long_as_it_was_told() -> None:

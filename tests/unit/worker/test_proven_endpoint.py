@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,11 @@ async def test_a_proof_is_asked_for_once_a_minute_and_without_our_credential() -
         (answering(200, ["production"]), "no kind"),
         (answering(200, text="fine"), "no kind"),
         (answering(302), "302"),
+        (answering(200, text="[" * 100_000), "no kind"),
+        (
+            answering(200, text=r'{"environment": "\u0000", "kind": "\u0000\ud800production"}'),
+            "'\\x00', which is ?production",
+        ),
     ],
 )
 async def test_without_the_proof_nothing_is_sent_and_system_and_endpoint_are_named(handler: Handler, told: str) -> None:
@@ -102,3 +108,57 @@ async def test_an_endpoint_that_is_away_is_not_used_and_not_wrong() -> None:
     assert called == CallNotDone("crm: http://there/crm does not prove its environment: ConnectError")
     assert inner.calls == []
     assert await wrong_endpoints(client_of(handler), {"crm": "http://there/crm"}, "non-production") == []
+
+
+async def test_calls_that_wait_go_by_the_answer_that_one_of_them_gets() -> None:
+    asked = 0
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.1)
+        raise httpx.ReadTimeout("late")
+
+    clock = Seconds()
+    proven = ProvenEndpoint(
+        httpx.AsyncClient(transport=httpx.MockTransport(hang), trust_env=False),
+        "crm",
+        MemoryExternalSystem(),
+        base_url="http://there/crm",
+        expected="non-production",
+        clock=clock,
+    )
+
+    outcomes = await asyncio.gather(*(proven.call(f"key-{number}", {}) for number in range(10)))
+
+    assert asked == 1
+    assert {type(outcome) for outcome in outcomes} == {CallNotDone}
+    assert {"ReadTimeout" in outcome.error for outcome in outcomes if isinstance(outcome, CallNotDone)} == {True}
+    await proven.call("later", {})
+    assert asked == 2
+
+
+async def test_when_the_one_that_asks_is_cancelled_the_next_one_asks() -> None:
+    asked = 0
+
+    async def handler(_: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.1)
+        return httpx.Response(200, json=GOOD)
+
+    inner = MemoryExternalSystem()
+    proven = ProvenEndpoint(
+        httpx.AsyncClient(transport=httpx.MockTransport(handler), trust_env=False),
+        "crm",
+        inner,
+        base_url="http://there/crm",
+        expected="non-production",
+        clock=Seconds(),
+    )
+    first, second = (asyncio.create_task(proven.call(key, {})) for key in ("first", "second"))
+    await asyncio.sleep(0.05)
+    first.cancel()
+
+    assert isinstance(await second, CallDone)
+    assert (asked, inner.calls) == (2, ["second"])

@@ -3,6 +3,11 @@
 SELECT catalog_version FROM cpq.catalog_version
 WHERE tenant_id = %(tenant_id)s AND lifecycle_status = 'active';
 
+-- name: edition
+-- What the version holds.
+SELECT catalog_version, content_sha256 FROM cpq.catalog_version
+WHERE tenant_id = %(tenant_id)s AND catalog_version = %(catalog_version)s;
+
 -- name: offerings
 -- The named offerings of a version, or all sellable ones, with prices and tiers as arrays of their columns.
 SELECT

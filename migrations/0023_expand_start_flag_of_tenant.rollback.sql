@@ -1,0 +1,2 @@
+SET lock_timeout = '4s';
+DROP FUNCTION cpq.due_workflow_references(integer, text, boolean);
