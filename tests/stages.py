@@ -271,9 +271,17 @@ def interruptible() -> Iterator[None]:
 
     for number in interrupts:
         signal.signal(number, interrupted)
-    end_with_parent()
-    threading.Thread(target=_follow_make, args=[os.getppid()], daemon=True).start()
+    # Nobody else waits for the end: the shell that started a run in the background may be gone long before it.
+    if _is_make(os.getppid()):
+        end_with_parent()
+        threading.Thread(target=_follow_make, args=[os.getppid()], daemon=True).start()
     yield
+
+
+def _is_make(process: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip() == "make"
+    return False
 
 
 def _follow_make(make: int) -> None:
@@ -282,7 +290,7 @@ def _follow_make(make: int) -> None:
     It leaves a trace: make no longer catches the signal. Where it never did, as below a background shell that has
     interrupts ignored, there is nothing to follow.
     """
-    if Path(f"/proc/{make}/comm").read_text().strip() != "make" or not _catches_interrupts(make):
+    if not _catches_interrupts(make):
         return
     while True:
         with suppress(OSError):
