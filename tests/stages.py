@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.process_tree import descendants, end, end_with_parent
+from tests.support.scratch_environment import ScratchEnvironment
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -219,7 +220,14 @@ def clean_up(stages: Collection[str]) -> Result:
         # Each role test removes its host itself; one that was killed could not.
         "molecule": {"make down of the role tests": ["make", "down", "ENV=.config/molecule/inventory"]},
     }
-    return commands({name: command for stage in stages for name, command in made.get(stage, {}).items()})
+    cleaned = commands({name: command for stage in stages for name, command in made.get(stage, {}).items()})
+    if "release" in stages:
+        left = {kind: found for kind, found in ScratchEnvironment(ROOT, name=ENVIRONMENT).traces().items() if found}
+        print(
+            "".join(f"  left of {ENVIRONMENT}: {kind}: {found}\n" for kind, found in left.items()), end="", flush=True
+        )
+        cleaned.add(f"make down ENV={ENVIRONMENT} leaves no trace", ok=not left)
+    return cleaned
 
 
 STAGES = (
