@@ -24,7 +24,7 @@ def released(scratch: ScratchEnvironment) -> ScratchEnvironment:
 
 def release(scratch: ScratchEnvironment, tmp_path: Path) -> list[str]:
     """Release a bundle that is only named; return what is said to that, line by line."""
-    manifest = {"release_id": "cpq-oms-2031.01.05-001", "units": dict.fromkeys(load_units(), {})}
+    manifest = {"release_id": "cpq-oms-2031.01.05-001", "units": {unit: {} for unit in load_units()}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     done = run([str(ANSIBLE), "-i", str(scratch.inventory), "release.yml", "-e", f"release_bundle={tmp_path}"])
     assert done.returncode != 0

@@ -193,7 +193,9 @@ def test_a_full_disk_on_a_host_stops_the_release_before_its_first_change(environ
         host.run("umount /run/full")
 
     assert run.code != 0
-    reason = rf"disk full: {host.name}: /run/full has [78] MiB free, this release takes up to \d{{3,4}} MiB; free some space"
+    reason = (
+        rf"disk full: {host.name}: /run/full has [78] MiB free, this release takes up to \d{{3,4}} MiB; free some space"
+    )
     assert len(re.findall(reason, run.output)) >= 1, run.output
     assert run.changed == 0
     assert "Install the operators' commands" not in run.output

@@ -284,7 +284,9 @@ def test_start_in_flight_is_recorded_and_made_once(
     host.wait_until(lambda: host.unit(STARTER)["ActiveState"] == "inactive", "the starter ends")
 
     assert host.unit(STARTER)["Result"] == "success"
-    assert reference(order_id) == ("started", 1)
+    # The engine may be ahead of the starter's own note.
+    assert reference(order_id) in {("started", 1), ("completed", 1)}
+    assert order_id in host.journal(STARTER)
     host.run(f"systemctl start {STARTER}")
     host.wait_until(
         lambda: client.api.get(f"/v1/orders/{order_id}").json()["state"] == "completed", "the order is completed"
