@@ -159,7 +159,9 @@ class CallbackModule(DefaultCallback):
         self._note("unreachable", result)
         # A delegated task's label names both hosts, the one that was called last.
         host = self.host_label(result).rpartition(" ")[2]
-        self._fail("UNREACHABLE", result, f"; see that {host} runs and answers by ssh, then give the same command again")
+        self._fail(
+            "UNREACHABLE", result, f"; see that {host} runs and answers by ssh, then give the same command again"
+        )
 
     def v2_runner_retry(self, result: CallbackTaskResult) -> None:
         if self._display.verbosity:

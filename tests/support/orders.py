@@ -45,8 +45,11 @@ class NoCache:
 
     async def put_offerings(
         self, tenant_id: TenantId, catalog_version: int, offerings: Sequence[ProductOffering]
-    ) -> None:
-        return None
+    ) -> int:
+        return 0
+
+    async def forget_others(self, tenant_id: TenantId, catalog_version: int) -> int:
+        return 0
 
 
 def catalog_of(tenant_id: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-
 # An artifact as it was sent, unpacked on the way, and installed with its bytecode, which alone is four times its size.
 ROOM_FACTOR = 10
 MEBIBYTE = 1024**2
