@@ -190,7 +190,7 @@ def test_a_full_disk_on_a_host_stops_the_release_before_its_first_change(environ
         run = environment.release("-e", "app_release_root=/run/full")
         left = host.run("ls -A /run/full").stdout
     finally:
-        host.run("umount /run/full")
+        host.run("umount /run/full && rmdir /run/full")
 
     assert run.code != 0
     reason = (
