@@ -15,6 +15,7 @@ import pytest
 
 from app.contracts.callbacks import SIGNATURE_HEADER, TIMESTAMP_HEADER, callback_path, signature, tenant_key
 from app.messaging import cloudevents
+from tests.support import daemons
 from tests.support.api_client import TENANT, ApiClient
 from tests.support.kafka import Kafka
 from tests.support.released_host import ReleasedHost
@@ -30,6 +31,8 @@ ENGINE = "zeebe.service"
 RELAY = "cpq-oms-relay.service"
 GROUP = "order-projection"
 CONSUMER = f"cpq-oms-consumer@{GROUP}.service"
+# Groups of consumers share one loop, groups of workers do not.
+DRAINED = (SIMULATOR, API, CALLBACK, WORKER, STARTER, REACTIONS, RELAY, CONSUMER)
 TOPIC = "oms.order.events.v1"
 ORDERS = 800
 # Three events of each of many orders that there are not, as the platform would write them, with a mark by which to find them.
@@ -64,7 +67,7 @@ def client(host: ReleasedHost) -> Iterator[ApiClient]:
 def restored(host: ReleasedHost) -> Iterator[None]:
     """Starts again whatever a test left stopped."""
     yield
-    host.run(f"systemctl start {SIMULATOR} {API} {CALLBACK} {WORKER} {STARTER} {REACTIONS} {RELAY} {CONSUMER}")
+    host.run(f"systemctl start {' '.join(DRAINED)}")
 
 
 @pytest.fixture
@@ -124,6 +127,12 @@ def begin_stream(database: psycopg.Connection) -> Iterator[Callable[[], Stream]]
 
     yield begin
     database.execute("DELETE FROM cpq.order_projection WHERE customer_id = %s", [mark])
+
+
+def test_every_daemon_is_stopped_in_some_test() -> None:
+    assert set(DRAINED) <= set(daemons.ALL)
+    assert [unit for unit, services in daemons.BY_UNIT.items() if not set(services) & set(DRAINED)] == []
+    assert set(daemons.BY_UNIT["worker"]) <= set(DRAINED)
 
 
 def test_relay_stops_between_two_batches(host: ReleasedHost, begin_stream: Callable[[], Stream]) -> None:
