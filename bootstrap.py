@@ -683,6 +683,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"ERROR: {line}", file=sys.stderr)
         return 1
     except PermissionError as error:
+        if os.geteuid() == 0:
+            raise
         print(f"ERROR: {error.filename}: permission denied; run the same command as root", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
