@@ -1,11 +1,11 @@
 # Every target is one line; bootstrap.py installs what is missing, shows each step with its time, and resumes when it was interrupted.
-# Without make: python3 bootstrap.py release is the same, and installs make.
+# Without make: python3 bootstrap.py release, or test, is the same, and installs make.
 
 ENV ?= local
 SETUP := python3 bootstrap.py
 PASSED = --env $(ENV) $(if $(EXTRA),-- $(EXTRA))
-# In place of the shell: a signal to make or its end then reaches the stages, which clean up.
-STAGES := $(SETUP) tools --quiet && exec .venv/bin/python -m tests.stages
+# It becomes the stages, in place of the shell: a signal to make or its end then reaches them, and they clean up.
+STAGES := exec $(SETUP) test
 
 .DEFAULT_GOAL := help
 .PHONY: help release test down check hosts rebuild site build ssh lint unit integration topology compat-engine faults mutants molecule lock bench-worker bench-release bench-relay

@@ -27,7 +27,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +36,8 @@ from typing import IO
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 LOCK = ROOT / ".config/locks/control.txt"
+# What pip and uv write beside each package they install, below the virtual environment.
+PACKAGES = "lib/python3*/site-packages/*.dist-info"
 INVENTORIES = (ROOT / "inventories", ROOT / "tests/support/inventories")
 
 # What the control machine itself needs. The hosts' packages are in the role nspawn_host.
@@ -152,7 +154,7 @@ def find_environment(name: str) -> Environment:
     variables = dict(re.findall(r"^([a-z_]+):\s*[\"']?([^\"'#\n]*?)[\"']?\s*(?:#.*)?$", path.read_text(), re.MULTILINE))
     for key in ("cpq_env", "cpq_subnet", "cpq_state_dir", "cpq_cache_dir"):
         if not variables.get(key):
-            raise SetUpError(f"{_shown(path)}: {key} is missing; {_nearest(key, variables)}")
+            raise SetUpError(f"{_shown(path)}: {key} is missing; {_remedy(_nearest(key, variables))}")
     for key, value in variables.items():
         variables[key] = re.sub(
             r"\{\{\s*(\w+)\s*\}\}", lambda found: variables.get(found.group(1), found.group(0)), value
@@ -181,20 +183,22 @@ def check_variables(environment: Environment, *, services: bool) -> list[str]:
     prefixes = ("ansible_", *re.findall(r"'([a-z]\w*_)'\s*~", f"{values}\n{playbooks}"))
     unread = {name: path for name, path in set_in.items() if name not in read and not name.startswith(prefixes)}
     problems = [
-        f"{_shown(path)}: nothing reads {name}; {_nearest(name, read - set(set_in))}"
+        f"{_shown(path)}: nothing reads {name}; {_remedy(_nearest(name, read - set(set_in)))}"
         for name, path in sorted(unread.items())
     ]
     if not services:
         return problems
+    # A misspelt name is missing under its right one too: one mistake, one line.
+    set_in |= {meant: path for name, path in unread.items() if (meant := _nearest(name, read - set(set_in)))}
     passed = set(re.findall(r"^\s+(\w+):", playbooks, re.MULTILINE))
     problems += [
-        f"{environment.inventory.name}: {name} is used and set nowhere; {_nearest(name, set_in)}"
+        f"{environment.inventory.name}: {name} is used and set nowhere; {_remedy(_nearest(name, set_in))}"
         for name in sorted(_names_in_expressions(f"{values}\n{playbooks}") - set(set_in) - passed)
     ]
     # A role that no playbook applies yet cannot miss anything.
     used = {role for role in required if re.search(rf"(?:role|name): {role}\b", playbooks)}
     problems += [
-        f"{environment.inventory.name}: {name} is required by the role {role} and set nowhere; {_nearest(name, set_in)}"
+        f"{environment.inventory.name}: {name} is required by the role {role} and set nowhere; {_remedy(_nearest(name, set_in))}"
         for role in sorted(used)
         for name in sorted(required[role] - set(set_in) - passed)
     ]
@@ -209,7 +213,10 @@ def _role_options() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
         blocks = re.split(rf"^\s+(?=(?:{role}_\w+):)", path.read_text(), flags=re.MULTILINE)[1:]
         options[role] = {block.partition(":")[0] for block in blocks}
         required[role] = {
-            block.partition(":")[0] for block in blocks if re.search(r"^\s+required: true", block, re.MULTILINE)
+            # Of the option itself, in either way to write it, and not of an option of its own.
+            block.partition(":")[0]
+            for block in blocks
+            if re.search(r"\A.*\brequired: true|^ {8}required: true", block, re.MULTILINE)
         }
     return options, required
 
@@ -227,9 +234,12 @@ def _names_in_expressions(text: str) -> set[str]:
     return {name for expression in bare for name in re.findall(r"(?<![\w.])(?:cpq|secret)_\w+", expression)}
 
 
-def _nearest(name: str, candidates: set[str] | dict[str, object] | dict[str, str] | dict[str, Path]) -> str:
-    near = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.75)
-    return f"is {near[0]} meant?" if near else "add it or correct the name"
+def _nearest(name: str, candidates: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.75)), None)
+
+
+def _remedy(meant: str | None) -> str:
+    return f"is {meant} meant?" if meant else "add it or correct the name"
 
 
 def _shown(path: Path) -> Path:
@@ -405,9 +415,35 @@ def venv_stamp() -> str:
 
 
 def venv_is_current() -> bool:
-    """Tell whether the virtual environment was finished from this very lock."""
+    """Tell whether the virtual environment was finished from this very lock, and still is what it was then."""
     stamp = VENV / "cpq-oms.stamp"
-    return stamp.is_file() and stamp.read_text() == venv_stamp() and (VENV / "bin/ansible-playbook").exists()
+    return (
+        stamp.is_file()
+        and stamp.read_text() == venv_stamp()
+        and set(re.findall(r"^([\w.-]+)==", LOCK.read_text(), re.MULTILINE)) <= _venv_packages()
+        and venv_is_whole()
+    )
+
+
+def venv_is_whole() -> bool:
+    """Tell whether its Python runs and every package in it has its files: a stamp outlives a damage."""
+    try:
+        subprocess.run([str(VENV / "bin/python"), "-c", "import pip"], check=True, capture_output=True)
+        return all(_has_its_files(package) for package in VENV.glob(PACKAGES))
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+def _venv_packages() -> set[str]:
+    # A folder's name has _ where the lock has -.
+    return {package.name.partition("-")[0].replace("_", "-").lower() for package in VENV.glob(PACKAGES)}
+
+
+def _has_its_files(package: Path) -> bool:
+    site = package.parent
+    names = (line.rsplit(",", 2)[0].strip('"') for line in (package / "RECORD").read_text().splitlines())
+    # Bytecode comes and goes. A Path for each of some thousand files would take twice the time.
+    return all(os.path.exists(f"{site}/{name}") for name in names if not name.endswith(".pyc"))  # noqa: PTH110
 
 
 def install_venv(cache: Path) -> None:
@@ -419,8 +455,8 @@ def install_venv(cache: Path) -> None:
         if venv_is_current():
             return
         unfinished = VENV / "cpq-oms.unfinished"
-        if unfinished.exists() or not (VENV / "bin/python").exists():
-            # Half of an installation cannot be told from a whole one, so it is made anew.
+        if unfinished.exists() or not venv_is_whole():
+            # What is missing of half an installation, or of a damaged one, is not known well enough to add it.
             _remove(VENV)
             VENV.mkdir()
             unfinished.touch()
@@ -521,9 +557,8 @@ def only_run(environment: Environment) -> Iterator[None]:
         yield
 
 
-def check(environment: Environment, *, hosts: bool, services: bool) -> None:
+def stop_on(problems: Sequence[str]) -> None:
     """Stop on any finding; all of them are named at once."""
-    problems = check_machine(environment, hosts=hosts, services=services)
     if problems:
         raise SetUpError("\n".join(problems))
 
@@ -553,7 +588,7 @@ COMMANDS = {
 def prepare(environment: Environment, progress: Progress, command: Command) -> None:
     """Check first, then install what is missing."""
     with progress.step("Check the machine and the inventory"):
-        check(environment, hosts=command.hosts, services=SITE in command.playbooks)
+        stop_on(check_machine(environment, hosts=command.hosts, services=SITE in command.playbooks))
     with progress.step("Debian packages"):
         install_packages((*BASE_PACKAGES, *HOST_PACKAGES))
     with progress.step("Virtual environment from locked requirements"):
@@ -562,6 +597,8 @@ def prepare(environment: Environment, progress: Progress, command: Command) -> N
 
 def run_command(command: Command, environment: Environment, extra: Sequence[str]) -> int:
     """Prepare, play, and print the times of both; return Ansible's exit code."""
+    # Before the lock, which is root's: nobody else could open it.
+    stop_on(preflight().check_root())
     progress = Progress(total=4)
     played: list[tuple[str, float]] = []
     with only_run(environment), tempfile.TemporaryDirectory() as folder:
@@ -591,6 +628,15 @@ def tools(*, quiet: bool) -> int:
     return 0
 
 
+def test(words: Sequence[str]) -> int:
+    """Become the test stages: all of them, or those named."""
+    # They call make, which only a Debian package brings.
+    tools(quiet=shutil.which("make") is not None)
+    os.chdir(ROOT)
+    python = str(VENV / "bin/python")
+    os.execv(python, [python, "-m", "tests.stages", *words])  # noqa: S606 - our own program
+
+
 def log_in(environment: Environment, host: str | None, words: Sequence[str]) -> int:
     """Become ssh to one host; without a name to the first."""
     config = environment.state / "ssh_config"
@@ -610,6 +656,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     alone = commands.add_parser("tools", help="the virtual environment alone, for linters and unit tests")
     alone.add_argument("--quiet", action="store_true", help="say nothing when it is there")
+    stages = commands.add_parser("test", help="every test stage, or those named")
+    stages.add_argument("extra", nargs="*", metavar="STAGE", help="name of a stage; after --: its options")
     looks = {"check": Command("only look whether the set-up could run"), "ssh": Command("a shell on a host")}
     for name, command in {**looks, **COMMANDS}.items():
         one = commands.add_parser(name, help=command.summary)
@@ -621,6 +669,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     actions: dict[str, Callable[[], int]] = {
         "tools": lambda: tools(quiet=arguments.quiet),
+        "test": lambda: test(arguments.extra),
         "check": lambda: check_only(arguments.env),
         "ssh": lambda: log_in(find_environment(arguments.env), arguments.host, arguments.extra),
     }
@@ -633,6 +682,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"ERROR: {line}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        if os.geteuid() == 0:
+            raise
+        print(f"ERROR: {error.filename}: permission denied; run the same command as root", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Interrupted; the same command resumes.", file=sys.stderr)
         return 130
@@ -640,7 +694,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_only(name: str) -> int:
     """Look and change nothing."""
-    check(find_environment(name), hosts=True, services=True)
+    stop_on(check_machine(find_environment(name), hosts=True, services=True))
     print(f"ENV {name} can be set up on this machine")
     return 0
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.process_tree import descendants, end, end_with_parent
+from tests.support.scratch_environment import ScratchEnvironment
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -222,7 +223,14 @@ def clean_up(stages: Collection[str]) -> Result:
         # Each role test removes its host itself; one that was killed could not.
         "molecule": {"make down of the role tests": ["make", "down", "ENV=.config/molecule/inventory"]},
     }
-    return commands({name: command for stage in stages for name, command in made.get(stage, {}).items()})
+    cleaned = commands({name: command for stage in stages for name, command in made.get(stage, {}).items()})
+    if "release" in stages:
+        left = {kind: found for kind, found in ScratchEnvironment(ROOT, name=ENVIRONMENT).traces().items() if found}
+        print(
+            "".join(f"  left of {ENVIRONMENT}: {kind}: {found}\n" for kind, found in left.items()), end="", flush=True
+        )
+        cleaned.add(f"make down ENV={ENVIRONMENT} leaves no trace", ok=not left)
+    return cleaned
 
 
 STAGES = (
@@ -274,9 +282,17 @@ def interruptible() -> Iterator[None]:
 
     for number in interrupts:
         signal.signal(number, interrupted)
-    end_with_parent()
-    threading.Thread(target=_follow_make, args=[os.getppid()], daemon=True).start()
+    # Nobody else waits for the end: the shell that started a run in the background may be gone long before it.
+    if _is_make(os.getppid()):
+        end_with_parent()
+        threading.Thread(target=_follow_make, args=[os.getppid()], daemon=True).start()
     yield
+
+
+def _is_make(process: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip() == "make"
+    return False
 
 
 def _follow_make(make: int) -> None:
@@ -285,7 +301,7 @@ def _follow_make(make: int) -> None:
     It leaves a trace: make no longer catches the signal. Where it never did, as below a background shell that has
     interrupts ignored, there is nothing to follow.
     """
-    if Path(f"/proc/{make}/comm").read_text().strip() != "make" or not _catches_interrupts(make):
+    if not _catches_interrupts(make):
         return
     while True:
         with suppress(OSError):

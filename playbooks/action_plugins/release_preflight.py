@@ -5,6 +5,7 @@ Returns what the rest of the release goes by: the bundle's release id and the ho
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,7 +108,9 @@ def _manifest(bundle: str, problems: list[str]) -> dict[str, Any]:
 def _problem(templar: Any, variables: Mapping[str, Any], name: str) -> str:
     """Say what is wrong with a variable, or nothing. Its value is never part of the message: it may be a secret."""
     if name not in variables:
-        return f"{name} is missing"
+        # Right names are alike, too: those of two units differ in one short word.
+        near = difflib.get_close_matches(name, [str(known) for known in variables], n=1, cutoff=0.9)
+        return f"{name} is missing; {f'is {near[0]} meant?' if near else 'add it to group_vars or correct its name'}"
     try:
         value = templar.template(variables[name])
         empty = value is None or str(value) == ""

@@ -157,7 +157,11 @@ class CallbackModule(DefaultCallback):
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         self._note("unreachable", result)
-        self._fail("UNREACHABLE", result)
+        # A delegated task's label names both hosts, the one that was called last.
+        host = self.host_label(result).rpartition(" ")[2]
+        self._fail(
+            "UNREACHABLE", result, f"; see that {host} runs and answers by ssh, then give the same command again"
+        )
 
     def v2_runner_retry(self, result: CallbackTaskResult) -> None:
         if self._display.verbosity:
@@ -189,14 +193,14 @@ class CallbackModule(DefaultCallback):
 
     # -- failures and the end
 
-    def _fail(self, what: str, result: CallbackTaskResult) -> None:
+    def _fail(self, what: str, result: CallbackTaskResult, remedy: str = "") -> None:
         found = result.result
         lines = [
             f"{what}  {result.task.get_name().strip()}",
             f"  host     {self.host_label(result)}",
             f"  play     {self._play.get_name().strip() if self._play else '-'}",
             f"  at       {_relative(result.task.get_path())}",
-            f"  reason   {_reason(found)}",
+            f"  reason   {_reason(found)}{remedy}",
         ]
         failed_items = [
             one

@@ -382,7 +382,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
-class UnloggedModule(AnsibleModule):  # type: ignore[misc]
+class UnloggedModule(AnsibleModule):
     """A module whose arguments stay out of the host's journal, where Ansible would write all of them, secrets included.
 
     The constructor's own `no_log` is no help: the controller's setting takes its place.

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import time
 import zipfile
 from collections.abc import Sequence
 from io import BytesIO
@@ -22,13 +24,42 @@ from artifact_build.inspection import inspect
 ROOT = Path(__file__).parents[2]
 BUILDER = ROOT / "roles/artifact_build/files"
 CACHE = Path("/var/cache/cpq-oms")
+# Where and when the two builds are made that must not differ.
+HERE = {"TZ": "UTC", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+ELSEWHERE = {"TZ": "Pacific/Chatham", "LANG": "POSIX", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+YEARS = 7
+# The clock of every Python program that loads it.
+SHIFTED_CLOCK = f"""
+import datetime
+import time
+
+SHIFT = {YEARS} * 365 * 86400 + 12345
+_time, _time_ns, _gettime = time.time, time.time_ns, time.clock_gettime
+_gmtime, _localtime, _strftime = time.gmtime, time.localtime, time.strftime
+time.time = lambda: _time() + SHIFT
+time.time_ns = lambda: _time_ns() + SHIFT * 10**9
+time.clock_gettime = lambda clock: _gettime(clock) + (SHIFT if clock == time.CLOCK_REALTIME else 0)
+time.gmtime = lambda seconds=None: _gmtime(time.time() if seconds is None else seconds)
+time.localtime = lambda seconds=None: _localtime(time.time() if seconds is None else seconds)
+time.strftime = lambda form, moment=None: _strftime(form, moment or time.localtime())
+
+
+class Later(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(time.time(), tz)
+
+
+datetime.datetime = Later
+"""
 UNITS = ("admin", "api", "callback", "consumer", "relay", "simulator", "worker")
 
 
 class Checkout:
     """A clone of this repository's last commit, with an output and a cache of artifacts of its own."""
 
-    def __init__(self, folder: Path, umask: int = 0o022) -> None:
+    def __init__(self, folder: Path, umask: int = 0o022, python: str = sys.executable) -> None:
+        self._python = python
         self.root = folder / "clone"
         self.output = folder / "dist"
         self._cache = folder / "cache"
@@ -42,7 +73,7 @@ class Checkout:
         self, units: Sequence[str] = UNITS, *options: str, umask: int = 0o022, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the builder as a release does."""
-        command = [sys.executable, "-m", "artifact_build", "--source", str(self.root), "--output", str(self.output)]
+        command = [self._python, "-m", "artifact_build", "--source", str(self.root), "--output", str(self.output)]
         command += ["--cache", str(self._cache), *(f"--unit={unit}" for unit in units), *options]
         return subprocess.run(
             command,
@@ -72,7 +103,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture(scope="module")
 def bundle(first: Checkout) -> Path:
-    return first.bundle()
+    return first.bundle(**HERE)
 
 
 @pytest.fixture
@@ -85,13 +116,27 @@ def manifest(bundle: Path) -> dict[str, Any]:
     return document
 
 
+def later_python(folder: Path) -> str:
+    """An interpreter with everything that this one has, years later: what it starts by its own name is as late."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    (site / "everything.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    (site / "sitecustomize.py").write_text(SHIFTED_CLOCK)
+    return str(folder / "bin/python")
+
+
 def test_one_commit_gives_the_same_bytes_at_another_place_and_time(bundle: Path, tmp_path: Path) -> None:
-    second = Checkout(tmp_path / "a rather longer path", umask=0o077)
+    python = later_python(tmp_path / "later")
+    # As the builder starts its back end: without what PYTHONPATH may bring.
+    clock = [python, "-c", "import datetime, time; print(datetime.datetime.now().year, time.gmtime().tm_year)"]
+    years = subprocess.check_output(clock, env={**os.environ, "PYTHONPATH": ""}, text=True).split()
+    assert all(int(year) >= time.gmtime().tm_year + YEARS - 1 for year in years)
+    second = Checkout(tmp_path / "a rather longer path", umask=0o077, python=python)
     for path in second.root.rglob("*"):
         if ".git" not in path.parts:
             os.utime(path, (1_000_000_000, 1_000_000_000))
 
-    other = second.bundle(umask=0o077, TZ="Pacific/Chatham", LANG="C", LC_ALL="C", HOME=str(tmp_path))
+    other = second.bundle(umask=0o077, HOME=str(tmp_path), **ELSEWHERE)
 
     assert manifest(other) == manifest(bundle)
     assert other.name == bundle.name

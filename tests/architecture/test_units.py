@@ -10,6 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
+LONGEST_USER_NAME = 31
 DAEMONS = [name for name in SERVICES if "Type=notify" in (UNITS / name).read_text()]
 
 
@@ -69,6 +70,15 @@ def test_units_load_the_credentials_that_the_contract_names() -> None:
         assert loaded == [
             f"LoadCredential={name}:/etc/cpq-oms/credentials/{unit}/{name}" for name in about["credentials"]
         ]
+
+
+@pytest.mark.parametrize("name", [name for name in DAEMONS if "@" in name])
+def test_each_instance_of_a_daemon_has_a_user_of_its_own(name: str) -> None:
+    contract = yaml.safe_load((ROOT / "app/contracts/units.yml").read_text())["units"]
+    [(unit, about)] = [(unit, about) for unit, about in contract.items() if about["service"] == name]
+
+    assert f"User=cpq-{unit}-%i" in sections(name)["[Service]"]
+    assert not [instance for instance in about["instances"] if len(f"cpq-{unit}-{instance}") > LONGEST_USER_NAME]
 
 
 def test_secrets_come_as_credentials_only() -> None:

@@ -18,8 +18,8 @@ from app.adapters.postgres.grants import apply_grants
 from app.adapters.postgres.migrations import Migrator
 from app.adapters.postgres.pool import Connection, Pool, connection_parameters, make_pool
 from app.contracts.loader import load_database_grants, load_units
-from tests.support.released_host import find_host
-from tests.support.services import STATE, Services, find_services
+from tests.support.released_host import STATE, find_host
+from tests.support.services import Services, find_services
 
 ROOT = Path(__file__).resolve().parents[2]
 STATEMENT_TIMEOUT = timedelta(seconds=5)

@@ -27,7 +27,7 @@ async def go_to_the_end(kafka: Kafka, connection: Connection, group: str) -> Non
             ends[known.partition] = known.offset + 1
     async with connection.transaction():
         for table in ("consumer_offset", "consumer_parked_event", "dead_letter"):
-            await connection.execute(f"DELETE FROM cpq.{table} WHERE consumer_group = %s", (group,))  # type: ignore[arg-type]
+            await connection.execute(f"DELETE FROM cpq.{table} WHERE consumer_group = %s", (group,))
         for partition, end in ends.items():
             await connection.execute(
                 "INSERT INTO cpq.consumer_offset (consumer_group, topic, kafka_partition, next_offset) "
@@ -55,7 +55,7 @@ async def write(kafka: Kafka, *records: Record) -> None:
 
 async def rows(connection: Connection, statement: str, *values: object) -> list[dict[str, Any]]:
     """All rows of a query."""
-    cursor = await connection.execute(statement, values)  # type: ignore[arg-type]  # a test's own literal
+    cursor = await connection.execute(statement, values)
     return await cursor.fetchall()
 
 

@@ -60,4 +60,5 @@ async def main(system: str, database_url: str, base_url: str, token: str, passwo
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:5], sys.stdin.readline().strip()))
+    system, database_url, base_url, token = sys.argv[1:]
+    asyncio.run(main(system, database_url, base_url, token, sys.stdin.readline().strip()))

@@ -39,8 +39,11 @@ class NoCache:
 
     async def put_offerings(
         self, tenant_id: TenantId, edition: CatalogEdition, offerings: Sequence[ProductOffering]
-    ) -> None:
-        return None
+    ) -> int:
+        return 0
+
+    async def forget_others(self, tenant_id: TenantId, edition: CatalogEdition) -> int:
+        return 0
 
 
 def catalog_of(tenant_id: str) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+# An artifact as it was sent, unpacked on the way, and installed with its bytecode, which alone is four times its size.
+ROOM_FACTOR = 10
+MEBIBYTE = 1024**2
+
 
 class ActionModule(ActionBase):
     """Reads the bundle here, lets the module look there, and installs what the module found due."""
@@ -38,7 +42,15 @@ class ActionModule(ActionBase):
             "keep": options["keep"],
         }
         look: dict[str, Any] = self._execute_module("app_release", arguments, task_vars=task_vars)
-        if look.get("failed") or not look.get("due") or self._task.check_mode:
+        if look.get("failed") or not look.get("due"):
+            return look
+        needed = ROOM_FACTOR * sum(artifacts[unit]["size"] for unit in look["due"]) + manifest["uv"]["size"]
+        if look["free"] < needed:
+            host, free = (task_vars or {}).get("inventory_hostname", ""), look["free"] // MEBIBYTE
+            message = f"disk full: {host}: {options['root']} has {free} MiB free, this release takes up to "
+            message += f"{needed // MEBIBYTE} MiB; free some space there and run again"
+            return {"failed": True, "changed": False, "msg": message}
+        if self._task.check_mode:
             return look
         for name in ("uv", *(artifacts[unit]["file"] for unit in look["due"])):
             self._connection.put_file(str(bundle / name), f"{look['incoming']}/{name}")

@@ -304,6 +304,12 @@ def emptied(folder: Path) -> Path:
     return folder
 
 
+def free_below(folder: Path) -> int:
+    """Return how many bytes are free where a folder is, or would be made."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Look, install what is due, remove what is outdated; return the module's result."""
     arguments = module.params
@@ -325,6 +331,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {
         "changed": bool(due or removed),
         "due": [installation.unit for installation in due],
+        "free": free_below(Path(arguments["root"])),
         "incoming": str(payload),
         "removed": [str(path) for path in removed],
         "diff": [

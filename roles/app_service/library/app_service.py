@@ -561,7 +561,7 @@ def health_problem(url: str) -> str:
         return str(error)
 
 
-class UnloggedModule(AnsibleModule):  # type: ignore[misc]
+class UnloggedModule(AnsibleModule):
     """A module whose arguments stay out of the host's journal, where Ansible would write all of them, secrets included.
 
     The constructor's own `no_log` is no help: the controller's setting takes its place.

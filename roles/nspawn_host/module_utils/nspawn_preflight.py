@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 ENVIRONMENT_NAME = re.compile(r"^[a-z][a-z0-9]{0,10}$")
 HOST_NAME = re.compile(r"^[a-z][a-z0-9-]{0,40}$")
@@ -165,11 +166,12 @@ def check_image(image: Path) -> list[str]:
     return []
 
 
-def _ip_json(what: str) -> list[dict[str, object]]:
+def _ip_json(what: str) -> list[dict[str, Any]]:
     found = subprocess.run(
         ["ip", "-json", what, "show"], check=True, capture_output=True, text=True, env={"PATH": _search_path()}
     )
-    return json.loads(found.stdout or "[]")
+    listed: list[dict[str, Any]] = json.loads(found.stdout or "[]")
+    return listed
 
 
 def _may_mount(proc: Path) -> bool:

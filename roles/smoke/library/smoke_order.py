@@ -214,7 +214,7 @@ class Smoke:
         """A consumer of our own reads the order's last event; the projection's inbox has it."""
         order_id = self.found["order"]["id"]
 
-        def event() -> dict[str, Any] | None:
+        def event() -> Any:
             return self.row(
                 "SELECT event_id::text AS event_id, kafka_partition AS partition, kafka_offset AS at, payload "
                 "FROM cpq.outbox_event WHERE aggregate_id = %s AND event_type = 'OrderCompleted' AND state = 'published'",

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.scratch_environment import ScratchEnvironment, run
+from tests.support.scratch_environment import ROOT, ScratchEnvironment, run
+
+# Nobody, who may read everything: a checkout below /root is no business of this test, and a lock is opened to be written.
+READ_ALL = "all,+dac_read_search"
+UNPRIVILEGED = [
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *(f"--bounding-set=-{READ_ALL}", f"--inh-caps=-{READ_ALL}", f"--ambient-caps=-{READ_ALL}"),
+]
 
 
 def only_error(done: subprocess.CompletedProcess[str]) -> str:
@@ -20,23 +28,40 @@ def only_error(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0].removeprefix("ERROR: ")
 
 
-def refused(scratch: ScratchEnvironment, prefix: Sequence[str] = ()) -> str:
-    """Try to bring the hosts up; return the one line that refuses it, after a look that nothing changed."""
+def refused(scratch: ScratchEnvironment, prefix: Sequence[str] = (), command: str = "hosts") -> str:
+    """Try to bring the hosts up, or more; return the one line that refuses it, after a look that nothing changed."""
     before = scratch.traces()
     images = sorted(scratch.cache.glob("images/*"))
 
-    line = only_error(scratch.set_up("hosts", prefix=prefix))
+    line = only_error(scratch.set_up(command, prefix=prefix))
 
     assert scratch.traces() == before
     assert sorted(scratch.cache.glob("images/*")) == images
     return line
 
 
-def test_not_root(scratch: ScratchEnvironment) -> None:
-    line = refused(scratch, prefix=["unshare", "--user"])
+@pytest.mark.parametrize("command", ["hosts", "down"])
+def test_not_root(scratch: ScratchEnvironment, command: str) -> None:
+    # A run of root's leaves its lock, which nobody else may open.
+    lock = Path(f"/run/lock/cpq-oms-{scratch.name}.lock")
+    lock.write_text("what root wrote\n")
+
+    line = refused(scratch, UNPRIVILEGED, command)
 
     assert line.startswith("not root: ")
     assert "run the same command as root" in line
+    assert lock.read_text() == "what root wrote\n"
+
+
+def test_a_checkout_that_is_not_ones_own(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "bootstrap.py", tmp_path)
+    (tmp_path / ".config/locks").mkdir(parents=True)
+    shutil.copy(ROOT / ".config/locks/control.txt", tmp_path / ".config/locks")
+
+    line = only_error(run([*UNPRIVILEGED, "python3", str(tmp_path / "bootstrap.py"), "tools"]))
+
+    assert line == f"{tmp_path}/.venv: permission denied; run the same command as root"
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_no_control_groups(scratch: ScratchEnvironment) -> None:
@@ -93,6 +118,54 @@ def test_misspelt_variable_of_a_role(scratch: ScratchEnvironment) -> None:
     assert line == f"{extra}: nothing reads nspawn_host_relase; is nspawn_host_release meant?"
 
 
+def own_endpoints(scratch: ScratchEnvironment, old: str, new: str) -> Path:
+    """Give the inventory endpoints of its own, with one altered place."""
+    path = scratch.inventory / "group_vars/all/endpoints.yml"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.unlink()
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def test_missing_variable_of_the_services(scratch: ScratchEnvironment) -> None:
+    own_endpoints(scratch, 'cpq_issuer: "{{ cpq_simulator }}/issuer"\n', "")
+
+    line = refused(scratch, command="site")
+
+    assert line == "inventory: cpq_issuer is used and set nowhere; add it or correct the name"
+
+
+def test_misspelt_variable_of_the_services(scratch: ScratchEnvironment) -> None:
+    path = own_endpoints(scratch, "\ncpq_issuer:", "\ncpq_isuer:")
+
+    line = refused(scratch, command="site")
+
+    assert line == f"{path}: nothing reads cpq_isuer; is cpq_issuer meant?"
+
+
+def test_misspelt_use_of_a_variable(scratch: ScratchEnvironment) -> None:
+    own_endpoints(scratch, "{{ cpq_simulator }}/issuer", "{{ cpq_simulatr }}/issuer")
+
+    line = refused(scratch, command="site")
+
+    assert line == "inventory: cpq_simulatr is used and set nowhere; is cpq_simulator meant?"
+
+
+def test_missing_variable_that_a_role_requires(scratch: ScratchEnvironment) -> None:
+    folder = scratch.inventory / "group_vars/kafka"
+    variables = (folder / "kafka.yml").read_text()
+    folder.unlink()
+    folder.mkdir()
+    (folder / "kafka.yml").write_text(re.sub(r"^kafka_cluster_id:.*\n", "", variables, flags=re.MULTILINE))
+
+    line = refused(scratch, command="site")
+
+    assert (
+        line == "inventory: kafka_cluster_id is required by the role kafka and set nowhere; add it or correct the name"
+    )
+
+
 def test_value_that_an_environment_cannot_have(scratch: ScratchEnvironment) -> None:
     scratch.hosts = {"scratch-1": "10.56.9.11"}
     scratch.write()
@@ -136,6 +209,22 @@ def test_full_disk(scratch: ScratchEnvironment, tmp_path: Path, which: str) -> N
 
     assert line.startswith(f"disk full: {small / which} has 0.0 GiB free")
     assert "free some space" in line
+
+
+def test_full_disk_of_the_checkout(scratch: ScratchEnvironment, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=16M", "none", str(small)]).check_returncode()
+    try:
+        shutil.copy(ROOT / "bootstrap.py", small)
+        for part in (".config/locks", "playbooks", "roles"):
+            shutil.copytree(ROOT / part, small / part)
+        line = refused(scratch, prefix=["env", "-C", str(small)])
+        assert not (small / ".venv").exists()
+    finally:
+        run(["umount", str(small)]).check_returncode()
+
+    assert line == f"disk full: {small} has 0.0 GiB free, the virtual environment take 1; free some space or move it"
 
 
 def test_cache_with_an_image_that_lost_its_stamp(scratch: ScratchEnvironment, tmp_path: Path) -> None:

@@ -190,5 +190,25 @@ def test_a_units_port_that_somebody_took_stops_the_release_before_its_first_chan
     assert "Check the platform" not in run.output
 
 
+def test_a_full_disk_on_a_host_stops_the_release_before_its_first_change(environment: Environment) -> None:
+    host = environment.host
+    host.run("mkdir -p /run/full && mount -t tmpfs -o size=8M none /run/full")
+    try:
+        # To this host nothing is installed there yet, so all of the bundle is due.
+        run = environment.release("-e", "app_release_root=/run/full")
+        left = host.run("ls -A /run/full").stdout
+    finally:
+        host.run("umount /run/full && rmdir /run/full")
+
+    assert run.code != 0
+    reason = (
+        rf"disk full: {host.name}: /run/full has [78] MiB free, this release takes up to \d{{3,4}} MiB; free some space"
+    )
+    assert len(re.findall(reason, run.output)) >= 1, run.output
+    assert run.changed == 0
+    assert "Install the operators' commands" not in run.output
+    assert not left
+
+
 def no_host_was_touched(run: Run) -> bool:
     return "See what is installed" not in run.output

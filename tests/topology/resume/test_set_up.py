@@ -94,7 +94,9 @@ def test_image_is_whole_after_its_build_was_killed(scratch: ScratchEnvironment, 
         shutil.rmtree(scratch.cache)
 
 
-def test_virtual_environment_is_whole_after_its_installation_was_killed(tmp_path: Path) -> None:
+def test_virtual_environment_is_whole_after_its_installation_was_killed_and_after_it_was_damaged(
+    tmp_path: Path,
+) -> None:
     """In a copy, so that the environment these tests run in stays as it is."""
     copy = tmp_path / "copy"
     (copy / ".config/locks").mkdir(parents=True)
@@ -117,5 +119,13 @@ def test_virtual_environment_is_whole_after_its_installation_was_killed(tmp_path
     }
     assert frozen == locked
     assert not (copy / ".venv/cpq-oms.unfinished").exists()
+
+    [site] = copy.glob(".venv/lib/python3*/site-packages")
+    shutil.rmtree(site / "ansible/playbook")
+    (copy / ".venv/bin/python").unlink()
+    (copy / ".venv/bin/python").symlink_to("/nowhere/python3")
+    repaired = subprocess.run(command, cwd=copy, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
     started = subprocess.run([str(copy / ".venv/bin/ansible-playbook"), "--version"], check=False, capture_output=True)
     assert started.returncode == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +13,26 @@ import httpx
 import psycopg
 import pytest
 
+from app.contracts.callbacks import SIGNATURE_HEADER, TIMESTAMP_HEADER, callback_path, signature, tenant_key
 from app.messaging import cloudevents
-from tests.support.api_client import ApiClient
+from tests.support import daemons
+from tests.support.api_client import TENANT, ApiClient
 from tests.support.kafka import Kafka
 from tests.support.released_host import ReleasedHost
 from tests.support.services import find_services
 
 API = "cpq-oms-api.service"
+CALLBACK = "cpq-oms-callback.service"
 WORKER = "cpq-oms-worker@fulfillment.service"
+STARTER = "cpq-oms-worker@starter.service"
+REACTIONS = "cpq-oms-worker@reactions.service"
 SIMULATOR = "cpq-oms-simulator.service"
+ENGINE = "zeebe.service"
 RELAY = "cpq-oms-relay.service"
 GROUP = "order-projection"
 CONSUMER = f"cpq-oms-consumer@{GROUP}.service"
+# Groups of consumers share one loop, groups of workers do not.
+DRAINED = (SIMULATOR, API, CALLBACK, WORKER, STARTER, REACTIONS, RELAY, CONSUMER)
 TOPIC = "oms.order.events.v1"
 ORDERS = 800
 # Three events of each of many orders that there are not, as the platform would write them, with a mark by which to find them.
@@ -57,7 +67,7 @@ def client(host: ReleasedHost) -> Iterator[ApiClient]:
 def restored(host: ReleasedHost) -> Iterator[None]:
     """Starts again whatever a test left stopped."""
     yield
-    host.run(f"systemctl start {SIMULATOR} {API} {WORKER} {RELAY} {CONSUMER}")
+    host.run(f"systemctl start {' '.join(DRAINED)}")
 
 
 @pytest.fixture
@@ -117,6 +127,12 @@ def begin_stream(database: psycopg.Connection) -> Iterator[Callable[[], Stream]]
 
     yield begin
     database.execute("DELETE FROM cpq.order_projection WHERE customer_id = %s", [mark])
+
+
+def test_every_daemon_is_stopped_in_some_test() -> None:
+    assert set(DRAINED) <= set(daemons.ALL)
+    assert [unit for unit, services in daemons.BY_UNIT.items() if not set(services) & set(DRAINED)] == []
+    assert set(daemons.BY_UNIT["worker"]) <= set(DRAINED)
 
 
 def test_relay_stops_between_two_batches(host: ReleasedHost, begin_stream: Callable[[], Stream]) -> None:
@@ -212,6 +228,111 @@ def test_job_in_flight_is_completed_and_done_once(
     keys = {key for _, _, key in database.execute(steps, [order_id]).fetchall()}
     effects = [effect["system"] for effect in client.ledger(order_id) if effect["idempotencyKey"] in keys]
     assert sorted(effects) == sorted(SYSTEMS)
+
+
+def test_callback_in_flight_is_answered_and_written_down_once(
+    host: ReleasedHost, client: ApiClient, database: psycopg.Connection
+) -> None:
+    order_id = str(client.order()["id"])
+    sent = (
+        "SELECT idempotency_key FROM cpq.external_call_attempt JOIN cpq.fulfillment_task USING (order_id, step) "
+        "WHERE order_id = %s AND external_system = 'provisioning' AND external_call_attempt.state = 'succeeded'"
+    )
+    host.wait_until(lambda: database.execute(sent, [order_id]).fetchone() is not None, "the step has called out")
+    (key,) = database.execute(sent, [order_id]).fetchone() or ("",)
+    document = {
+        "callbackId": f"drain-{order_id}",
+        "idempotencyKey": key,
+        "orderId": order_id,
+        "id": "provisioning-elsewhere",
+        "outcome": "done",
+        "occurredAt": "2026-01-01T00:00:00+00:00",
+    }
+    secret = host.run("cat /etc/cpq-oms/credentials/callback/provisioning-callback-secret").stdout
+    body, stamp = json.dumps(document).encode(), int(time.time())
+    proof = {
+        TIMESTAMP_HEADER: str(stamp),
+        SIGNATURE_HEADER: signature(tenant_key(secret, "provisioning", TENANT), stamp, body),
+    }
+    url = f"http://{host.address}:8085{callback_path('provisioning', TENANT)}"
+    with ThreadPoolExecutor(max_workers=1) as background, database.transaction(force_rollback=True):
+        database.execute("LOCK TABLE cpq.external_callback IN SHARE MODE")
+        waiting = background.submit(httpx.post, url, content=body, headers=proof, timeout=30)
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        host.wait_until(lambda: database.execute(blocked).fetchone() != (0,), "the callback waits in the database")
+        host.run(f"systemctl stop --no-block {CALLBACK}")
+        host.wait_until(lambda: host.unit(CALLBACK)["ActiveState"] == "deactivating", "the receiver begins to stop")
+        assert not waiting.done()
+    answer = waiting.result()
+
+    assert (answer.status_code, answer.json()["result"]) == (200, "recorded")
+    host.wait_until(lambda: host.unit(CALLBACK)["ActiveState"] == "inactive", "the receiver ends")
+    assert host.unit(CALLBACK)["Result"] == "success"
+    host.run(f"systemctl start {CALLBACK}")
+    assert httpx.post(url, content=body, headers=proof, timeout=30).json()["result"] == "repeated"
+    written = "SELECT count(*) FROM cpq.external_callback WHERE callback_id = %s"
+    assert database.execute(written, [document["callbackId"]]).fetchone() == (1,)
+
+
+def test_start_in_flight_is_recorded_and_made_once(
+    host: ReleasedHost, client: ApiClient, database: psycopg.Connection
+) -> None:
+    def reference(order_id: str) -> tuple[str, int]:
+        query = "SELECT state, start_attempts FROM cpq.workflow_reference WHERE order_id = %s"
+        state, attempts = database.execute(query, [order_id]).fetchone() or ("", 0)
+        return state, attempts
+
+    host.run(f"systemctl kill --signal=STOP {ENGINE}")
+    try:
+        order_id = str(client.order()["id"])
+        host.wait_until(lambda: reference(order_id) == ("pending", 1), "the engine has been asked")
+        host.run(f"systemctl stop --no-block {STARTER}")
+        host.wait_until(lambda: host.unit(STARTER)["ActiveState"] == "deactivating", "the starter begins to stop")
+    finally:
+        host.run(f"systemctl kill --signal=CONT {ENGINE}")
+    host.wait_until(lambda: host.unit(STARTER)["ActiveState"] == "inactive", "the starter ends")
+
+    assert host.unit(STARTER)["Result"] == "success"
+    # The engine may be ahead of the starter's own note.
+    assert reference(order_id) in {("started", 1), ("completed", 1)}
+    assert order_id in host.journal(STARTER)
+    host.run(f"systemctl start {STARTER}")
+    host.wait_until(
+        lambda: client.api.get(f"/v1/orders/{order_id}").json()["state"] == "completed", "the order is completed"
+    )
+    assert reference(order_id)[1] == 1
+
+
+def test_reaction_in_flight_is_recorded_and_made_once(
+    host: ReleasedHost, client: ApiClient, database: psycopg.Connection
+) -> None:
+    calls = (
+        "SELECT idempotency_key, state FROM cpq.external_call_attempt "
+        "WHERE order_id = %s AND external_system = 'notification' ORDER BY prepared_at"
+    )
+
+    def keys(state: str) -> set[str]:
+        return {key for key, known in database.execute(calls, [order_id]) if known == state}
+
+    client.behave("notification", latency="PT2S")
+    try:
+        order_id = str(client.order()["id"])
+        host.wait_until(lambda: bool(keys("prepared")), "a message is on its way")
+        begun = keys("prepared")
+        host.run(f"systemctl stop {REACTIONS}")
+    finally:
+        client.behave("notification")
+
+    assert host.unit(REACTIONS)["Result"] == "success"
+    assert begun
+    assert begun <= keys("succeeded")
+    host.run(f"systemctl start {REACTIONS}")
+    done = "SELECT count(*) FILTER (WHERE state = 'done'), count(*) FROM cpq.reaction WHERE order_id = %s"
+    # Two messages to the customer, one bill.
+    host.wait_until(lambda: database.execute(done, [order_id]).fetchone() == (3, 3), "every reaction is carried out")
+    made = [key for key, _ in database.execute(calls, [order_id])]
+    effects = [effect["idempotencyKey"] for effect in client.ledger(order_id) if effect["system"] == "notification"]
+    assert sorted(effects) == sorted(made) == sorted(set(made))
 
 
 def test_simulator_answers_what_it_began(host: ReleasedHost, client: ApiClient) -> None:

@@ -7,16 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import daemons
 from tests.support.released_host import ReleasedHost
 
-# Each daemon and a distribution that it cannot work without.
+# A distribution that each deployable cannot work without.
 NEEDS = {
-    "cpq-oms-api.service": "falcon",
-    "cpq-oms-consumer@order-projection.service": "kafka",
-    "cpq-oms-relay.service": "kafka",
-    "cpq-oms-simulator.service": "falcon",
-    "cpq-oms-worker@fulfillment.service": "pyzeebe",
+    "api": "falcon",
+    "callback": "falcon",
+    "consumer": "kafka",
+    "relay": "kafka",
+    "simulator": "falcon",
+    "worker": "pyzeebe",
 }
+# The instances of a deployable load the same code in the same way; how each of them lives is seen of all at once below.
+STARTED = {services[0]: NEEDS[unit] for unit, services in daemons.BY_UNIT.items()}
 WATCHDOG_SECONDS = 4
 STALL = """\
 import signal
@@ -27,7 +31,7 @@ signal.signal(signal.SIGRTMIN + 5, lambda *_: time.sleep(600))
 """
 
 
-@pytest.mark.parametrize(("name", "distribution"), sorted(NEEDS.items()))
+@pytest.mark.parametrize(("name", "distribution"), sorted(STARTED.items()))
 def test_start_fails_when_the_code_cannot_be_loaded(host: ReleasedHost, name: str, distribution: str) -> None:
     broken = f"/run/cpq-oms-test/{distribution}/__init__.py"
     drop_in = "[Service]\nEnvironment=PYTHONPATH=/run/cpq-oms-test\nRestart=no\n"
@@ -42,7 +46,7 @@ def test_start_fails_when_the_code_cannot_be_loaded(host: ReleasedHost, name: st
     assert host.is_active(name)
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS))
+@pytest.mark.parametrize("name", sorted(STARTED))
 def test_wrong_settings_are_named_and_not_tried_again(host: ReleasedHost, name: str) -> None:
     with host.altered(
         {name: "[Service]\nEnvironment=LOG_LEVEL=LOUD\nEnvironmentFile=/run/cpq-oms-test/env\n"},
@@ -61,25 +65,25 @@ def test_wrong_settings_are_named_and_not_tried_again(host: ReleasedHost, name: 
 def stalled(host: ReleasedHost) -> Iterator[dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]]]:
     """Each unit as it was after its start, after idling, and after its event loop was stopped: all at once, to save time."""
     drop_in = f"[Service]\nEnvironment=PYTHONPATH=/run/cpq-oms-test\nWatchdogSec={WATCHDOG_SECONDS}\n"
-    with host.altered(dict.fromkeys(NEEDS, drop_in), {"/run/cpq-oms-test/sitecustomize.py": STALL}):
-        host.run(f"systemctl restart {' '.join(NEEDS)}")
-        started = {name: host.unit(name) for name in NEEDS}
+    with host.altered(dict.fromkeys(daemons.ALL, drop_in), {"/run/cpq-oms-test/sitecustomize.py": STALL}):
+        host.run(f"systemctl restart {' '.join(daemons.ALL)}")
+        started = {name: host.unit(name) for name in daemons.ALL}
         time.sleep(3 * WATCHDOG_SECONDS)
-        idle = {name: host.unit(name) for name in NEEDS}
-        for name in NEEDS:
+        idle = {name: host.unit(name) for name in daemons.ALL}
+        for name in daemons.ALL:
             # The API's loops are in its workers; one of them is enough.
             pid = started[name]["MainPID"]
             victim = host.run(f"pgrep -P {pid} | head -1", check=False).stdout.strip() if "api" in name else pid
             host.run(f"kill -RTMIN+5 {victim}")
-        for name in NEEDS:
+        for name in daemons.ALL:
             host.wait_until(
                 lambda name=name: host.unit(name)["NRestarts"] != "0" and host.is_active(name),  # type: ignore[misc]
                 f"{name} is restarted by the watchdog",
             )
-        yield {name: (started[name], idle[name], host.unit(name)) for name in NEEDS}
+        yield {name: (started[name], idle[name], host.unit(name)) for name in daemons.ALL}
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS))
+@pytest.mark.parametrize("name", daemons.ALL)
 def test_idle_unit_is_left_alone(
     stalled: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]], name: str
 ) -> None:
@@ -88,7 +92,7 @@ def test_idle_unit_is_left_alone(
     assert (idle["MainPID"], idle["NRestarts"]) == (started["MainPID"], "0")
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS))
+@pytest.mark.parametrize("name", daemons.ALL)
 def test_blocked_unit_is_restarted(
     host: ReleasedHost, stalled: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]], name: str
 ) -> None:

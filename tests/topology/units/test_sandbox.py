@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tests.support import daemons
 from tests.support.released_host import ReleasedHost
 
 UNITS = Path(__file__).parents[3] / "systemd"
 # In tenths, as systemd-analyze counts. A unit with network cannot get below 1.1.
 GOAL = 12
-DAEMONS = (
-    "cpq-oms-api.service",
-    "cpq-oms-callback.service",
-    "cpq-oms-consumer@order-projection.service",
-    "cpq-oms-relay.service",
-    "cpq-oms-simulator.service",
-    "cpq-oms-worker@fulfillment.service",
-    "cpq-oms-worker@starter.service",
-)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in UNITS.glob("cpq-oms*")))
@@ -54,7 +47,7 @@ def test_the_judge_can_say_no(host: ReleasedHost) -> None:
     assert judged.returncode != 0
 
 
-@pytest.mark.parametrize("name", DAEMONS)
+@pytest.mark.parametrize("name", daemons.ALL)
 def test_process_runs_as_nobody_with_nothing(host: ReleasedHost, name: str) -> None:
     pid = host.unit(name)["MainPID"]
     status = dict(line.split(":", 1) for line in host.run(f"cat /proc/{pid}/status").stdout.splitlines())
@@ -65,7 +58,25 @@ def test_process_runs_as_nobody_with_nothing(host: ReleasedHost, name: str) -> N
     assert status["Seccomp"].strip() == "2"
 
 
-@pytest.mark.parametrize("name", DAEMONS)
+def test_no_two_daemons_have_the_same_user(host: ReleasedHost) -> None:
+    pids = {name: host.unit(name)["MainPID"] for name in daemons.ALL}
+    paths = " ".join(f"/proc/{pid}" for pid in pids.values())
+    users = host.run(f"stat --format=%u {paths}").stdout.split()
+
+    assert len(users) == len(set(users)) == len(daemons.ALL), dict(zip(pids, users, strict=True))
+
+
+@pytest.mark.parametrize("name", daemons.ALL)
+def test_every_line_in_the_journal_is_json(host: ReleasedHost, name: str) -> None:
+    run = host.run(f"systemctl show --property=InvocationID --value {name}").stdout.strip()
+    lines = host.run(f"journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID={run}").stdout.splitlines()
+
+    documents = [json.loads(line) for line in lines]
+    assert documents
+    assert all({"level", "event"} <= set(document) for document in documents)
+
+
+@pytest.mark.parametrize("name", daemons.ALL)
 def test_no_secret_is_in_the_environment_or_on_the_command_line(host: ReleasedHost, name: str) -> None:
     pid = host.unit(name)["MainPID"]
     shown = host.run(f"cat /proc/{pid}/environ /proc/{pid}/cmdline | tr '\\0' '\\n'").stdout

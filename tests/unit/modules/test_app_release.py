@@ -172,3 +172,8 @@ def test_old_releases_go_and_the_current_one_stays(root: Path) -> None:
     )
 
     assert newest.outdated(2) == [releases[2], releases[1]]
+
+
+def test_free_space_is_that_of_the_file_system_that_will_hold_the_folder(tmp_path: Path) -> None:
+    assert app_release.free_below(Path("/proc/nothing/there")) == 0
+    assert app_release.free_below(tmp_path / "not/yet") > 0

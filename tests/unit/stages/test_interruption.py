@@ -28,7 +28,7 @@ def clean_up(chosen):
     Path(sys.argv[1], "cleaned").touch()
     return stages.Result()
 
-stages.STAGES = (stages.Stage("long", lambda: stages.commands({"long": ["sh", "-c", f"echo $$ > {sys.argv[1]}/begun; sleep 3600"]})),)
+stages.STAGES = (stages.Stage("long", lambda: stages.commands({"long": ["sh", "-c", f"echo $$ > {sys.argv[1]}/begun; exec sleep 3600"]})),)
 stages.clean_up = clean_up
 stages.main([])
 """
@@ -107,3 +107,18 @@ def test_a_background_shell_that_has_interrupts_ignored_interrupts_nothing(tmp_p
         make.send_signal(signal.SIGTERM)
 
         until((tmp_path / "cleaned").exists, "the clean-up ran")
+
+
+def test_the_end_of_the_shell_that_started_it_in_the_background_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "runner.py").write_text(RUNNER)
+    runner = f"PYTHONPATH={ROOT} {sys.executable} {tmp_path}/runner.py {tmp_path} >/dev/null 2>&1 & echo $!; read _"
+    with subprocess.Popen(["sh", "-c", runner], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        process = int(shell.stdout.readline())
+        try:
+            until(lambda: (tmp_path / "begun").exists() and bool((tmp_path / "begun").read_text()), "the stage runs")
+            shell.communicate(b"\n")
+            time.sleep(2 * LOOK_SECONDS)
+            assert not (tmp_path / "cleaned").exists()
+        finally:
+            end(descendants(process), signal.SIGKILL)
