@@ -42,7 +42,7 @@ class NoCache:
     ) -> int:
         return 0
 
-    async def forget_others(self, tenant_id: TenantId, edition: CatalogEdition) -> int:
+    async def forget_others(self, tenant_id: TenantId, catalog_version: int) -> int:
         return 0
 
 

@@ -104,7 +104,7 @@ async def test_a_flush_or_foreign_data_before_each_request_changes_no_answer(
     assert genuine
 
     # What another environment, another tenant, another release, a restored database or a fault may have left.
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"environment": "elsewhere"},
         {"tenant_id": "somebody-else"},
         {"value_version": 99},
