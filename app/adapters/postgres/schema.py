@@ -10,7 +10,7 @@ from psycopg import errors
 from app.adapters.postgres.named_blocks import NamedBlocks
 from app.adapters.postgres.pool import Connection
 
-REQUIRED_MIGRATION = "0017_expand_worker_repair"
+REQUIRED_MIGRATION = "0018_expand_halts_and_discards"
 
 _SQL = NamedBlocks("schema")
 

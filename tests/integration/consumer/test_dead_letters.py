@@ -113,7 +113,7 @@ async def test_a_failing_order_is_parked_alone_given_up_published_and_replayed_i
     published = [
         json.loads(item.value or b"")
         for item in await asyncio.to_thread(kafka.records, f"{TOPIC}.dlq")
-        if str(letter).encode() in dict(item.headers)["ce_id"]
+        if str(letter).encode() == dict(item.headers)["ce_id"]
     ]
     assert len(published) == 1
     told = published[0]
