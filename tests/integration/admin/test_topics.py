@@ -164,7 +164,7 @@ async def test_a_keyed_topic_grows_only_on_an_operators_word_and_while_nothing_i
         refused = await operator.run("topics", "apply", "--grow")
     finally:
         await owner_connection.execute("DELETE FROM cpq.relay_member WHERE owner = 'test-relay'")
-    assert refused.problems == [
+    assert list(refused.problems) == [
         "relay test-relay lives; stop it first",
         f"order-projection has 1 events of {name}[0] to read",
     ]

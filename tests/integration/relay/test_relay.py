@@ -10,7 +10,6 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from app.adapters.kafka.producer import KafkaEventPublisher
 from app.adapters.postgres.pool import Connection
@@ -291,25 +290,6 @@ async def test_the_broker_judges_each_event_of_a_batch(kafka: Kafka, tenant: str
         await publisher.close()
 
     assert [type(delivery) for delivery in deliveries] == [Published, Rejected, Undelivered, Published]
-
-
-async def test_too_few_copies_in_sync_are_an_outage_and_no_fault_of_the_events(kafka: Kafka, tenant: str) -> None:
-    topic = "cpq.quote.events.v1"
-    client = KafkaAdminClient(**kafka.connection("admin").options())
-    publisher = KafkaEventPublisher(kafka.connection("relay"), SystemClock(), timedelta(seconds=3))
-    events = [order_event(tenant, uuid.uuid4(), 1, topic=topic) for _ in range(3)]
-
-    def require(copies: int) -> None:
-        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"min.insync.replicas": str(copies)})])
-
-    await asyncio.to_thread(require, 2)
-    try:
-        with pytest.raises(Unavailable, match="none of 3 events was taken"):
-            await publisher.publish(events)
-    finally:
-        await asyncio.to_thread(require, 1)
-        await publisher.close()
-        client.close()
 
 
 async def test_a_broker_that_does_not_answer_is_no_fault_of_the_events(kafka: Kafka, tenant: str) -> None:
