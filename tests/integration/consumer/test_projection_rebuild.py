@@ -169,7 +169,6 @@ async def test_a_log_that_lost_events_is_refused_and_nothing_is_changed(
     assert (await from_outbox(operator, tenant_id)).changed_rows == 3
 
 
-@pytest.mark.parametrize("source", ["outbox", "log"])
 async def test_a_rebuild_while_the_consumer_writes_new_events_loses_none_of_them(
     *,
     kafka: Kafka,
@@ -179,7 +178,6 @@ async def test_a_rebuild_while_the_consumer_writes_new_events_loses_none_of_them
     owner_connection: Connection,
     tenant_id: str,
     orders: list[UUID],
-    source: Source,
 ) -> None:
     await go_to_the_end(kafka, owner_connection, "order-projection")
     consumer = await asyncio.to_thread(start_unit("consumer", "consumer-1").wait_ready)
@@ -195,7 +193,7 @@ async def test_a_rebuild_while_the_consumer_writes_new_events_loses_none_of_them
     ordering = asyncio.create_task(go_on_ordering())
     rebuilds = 0
     while not ordering.done():
-        await (from_outbox(operator, tenant_id) if source == "outbox" else from_log(kafka, operator, tenant_id))
+        await from_log(kafka, operator, tenant_id)
         rebuilds += 1
     await ordering
 
