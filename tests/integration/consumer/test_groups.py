@@ -81,7 +81,6 @@ async def test_reacting_groups_write_one_reaction_per_event_however_often_it_com
 
 
 EFFECTS = {
-    "order-projection": ("order_projection", "SELECT count(*) FROM cpq.order_projection WHERE tenant_id = %s", 1),
     "billing-trigger": ("reaction", "SELECT count(*) FROM cpq.reaction WHERE tenant_id = %s", 1),
     "notification": ("reaction", "SELECT count(*) FROM cpq.reaction WHERE tenant_id = %s", 2),
     "reconciliation": (
