@@ -1,4 +1,4 @@
--- depends: 0017_expand_worker_repair
+-- depends: 0018_expand_halts_and_discards
 -- Since when an external system puts off what a step or a reaction asked of it: such runs are not counted, so without this
 -- nothing would ever end them.
 SET lock_timeout = '4s';

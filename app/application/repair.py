@@ -48,6 +48,10 @@ class RepairStore(Protocol):
         """Make a parked event pending again; None where there is no parked event of that id."""
         ...
 
+    async def discard_event(self, event_id: UUID) -> Repaired | None:
+        """Leave a parked event out for good; None where there is no parked event of that id."""
+        ...
+
     async def retry_start(self, order_id: UUID) -> Repaired | None:
         """Make a pending or failed workflow reference due now; None where there is none of that order."""
         ...
@@ -84,6 +88,11 @@ REQUEUE_EVENT = Repair(
     "repair.outbox.requeue", lambda store, event_id: store.requeue_event(event_id), "no parked event {target}"
 )
 """The relay publishes a parked event again, and with it the events that wait behind it."""
+
+DISCARD_EVENT = Repair(
+    "repair.outbox.discard", lambda store, event_id: store.discard_event(event_id), "no parked event {target}"
+)
+"""The relay never publishes a parked event, and goes on with the events that wait behind it."""
 
 RETRY_START = Repair(
     "repair.workflow.retry",

@@ -8,10 +8,14 @@ from datetime import datetime
 from uuid import UUID
 
 from app.messaging.envelope import Envelope
+from app.messaging.inbox import Header
 from app.messaging.retry import Poison
 
 CONTENT_TYPE = "application/json"
+ID = "ce_id"
 SPEC_VERSION = "1.0"
+# What the columns that take a sequence can hold.
+_LONGEST_SEQUENCE = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
     """Return the record headers of an event, always in the same order."""
     attributes = {
         "ce_specversion": SPEC_VERSION,
-        "ce_id": str(envelope.event_id),
+        ID: str(envelope.event_id),
         "ce_source": source_of(envelope.aggregate_type),
         "ce_type": envelope.event_type,
         "ce_time": envelope.occurred_at.isoformat(),
@@ -49,7 +53,7 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
     return [(name, value.encode()) for name, value in attributes.items()]
 
 
-def decode(headers: Iterable[tuple[str, bytes]]) -> EventAttributes:
+def decode(headers: Iterable[Header]) -> EventAttributes:
     """Read the record headers of an event; unknown ones are ignored.
 
     Raises:
@@ -59,6 +63,8 @@ def decode(headers: Iterable[tuple[str, bytes]]) -> EventAttributes:
     for name, value in headers:
         if name in values:
             raise Poison(f"header {name} is there twice")
+        if value is None:
+            raise Poison(f"header {name} has no value")
         try:
             values[name] = value.decode()
         except UnicodeDecodeError:
@@ -70,11 +76,11 @@ def decode(headers: Iterable[tuple[str, bytes]]) -> EventAttributes:
     except ValueError:
         raise Poison("header ce_time is not a timestamp") from None
     try:
-        event_id = UUID(_required(values, "ce_id"))
+        event_id = UUID(_required(values, ID))
     except ValueError:
         raise Poison("header ce_id is not a UUID") from None
     sequence = _required(values, "ce_sequence")
-    if not (sequence.isascii() and sequence.isdigit()):
+    if not (sequence.isascii() and sequence.isdigit() and len(sequence) <= _LONGEST_SEQUENCE):
         raise Poison("header ce_sequence is not a number")
     return EventAttributes(
         event_id=event_id,

@@ -73,7 +73,7 @@ def document(letter: DeadLetter, choice: PayloadChoice) -> dict[str, Any]:
     reference = f"{letter.partition}@{letter.offset}"
     payload: dict[str, Any] = {"reference": reference}
     record = letter.record
-    if choice == "inline" and record is not None and len(record.value or b"") <= _INLINE_LIMIT_BYTES:
+    if choice == "inline" and record is not None and _may_travel(record):
         payload |= {
             "key": _base64(record.key),
             "value": _base64(record.value),
@@ -94,6 +94,11 @@ def document(letter: DeadLetter, choice: PayloadChoice) -> dict[str, Any]:
         "payload": payload,
         "replay": f"cpq-oms-admin dead-letters replay {letter.dead_letter_id} --reason REASON",
     }
+
+
+def _may_travel(record: Record) -> bool:
+    """Version 1 of the schema has no word for a header without a value: such a record is referred to."""
+    return len(record.value or b"") <= _INLINE_LIMIT_BYTES and all(value is not None for _, value in record.headers)
 
 
 def envelope_of(letter: DeadLetter, choice: PayloadChoice) -> Envelope:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
@@ -23,15 +24,19 @@ class Partition:
         return f"{self.topic}[{self.number}]"
 
 
+Header = tuple[str, bytes | None]
+"""Name and value of a record's header; Kafka allows one without a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as it came from Kafka."""
+    """A record as it came from Kafka: whoever may write to the topic decides what is in it."""
 
     partition: Partition
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[Header, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,40 @@ class PositionMoved(Exception):  # noqa: N818 (somebody moved it on purpose; not
         super().__init__(f"{partition}: the stored position is {actual}")
         self.partition = partition
         self.actual = actual
+
+
+class HaltKind(StrEnum):
+    """Why a partition rests until an operator decides."""
+
+    POSITION_LOST = "position-lost"
+    """Kafka does not have the next event: unread events may be gone."""
+    LIMIT = "limit"
+    """Too many events failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHalt:
+    """A partition that rests until an operator decides; `stored` is where the group's position was then."""
+
+    kind: HaltKind
+    stored: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where assigned partitions go on, None meaning at offset 0, and which of them rest until `resume`."""
+
+    positions: Mapping[Partition, int | None]
+    resting: frozenset[Partition] = frozenset()
+
+
+class RecordUnreadable(Exception):  # noqa: N818 (a property of the log, not of the program)
+    """The client cannot take these records apart, so not even their headers are known; where each is."""
+
+    def __init__(self, partitions: Mapping[Partition, int], reason: str) -> None:
+        super().__init__(reason)
+        self.partitions = partitions
 
 
 class PositionLost(Exception):  # noqa: N818 (a state of the log, which this process must not repair by jumping)
@@ -92,11 +131,16 @@ class EventSource(Protocol):
 
         Raises:
             PositionLost: positions are out of the log; these partitions are paused, the others go on.
+            RecordUnreadable: these partitions have to rest; all are assigned anew at the next poll.
         """
         ...
 
     async def seek(self, positions: Mapping[Partition, int | None]) -> None:
-        """Continue from these offsets, None meaning the oldest there is; partitions no longer assigned are ignored."""
+        """Continue from these offsets; partitions no longer assigned are ignored.
+
+        None, a partition never read, means offset 0 and not the oldest there is: where retention took events that the
+        group has not read, its position is lost like any other.
+        """
         ...
 
     async def pause(self, partition: Partition) -> None:

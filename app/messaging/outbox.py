@@ -48,9 +48,13 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """Kafka did not take this event now, though it may have taken others."""
+    """Kafka did not take this event now, though it may have taken others.
+
+    `passes`: what kept it is the brokers' state, which heals for all events at once, not the event or its topic.
+    """
 
     reason: str
+    passes: bool = False
 
 
 Delivery = Published | Rejected | Undelivered

@@ -7,6 +7,7 @@ behind it goes on waiting until an operator has it replayed or discarded. Nothin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ from app.messaging import cloudevents
 from app.messaging.inbox import Partition, Record
 from app.messaging.retry import Poison
 
+_LONGEST_KEY = 500
+_KEY_BEGINNING = 100
 UNATTRIBUTED = "?"
 """Tenant of an event that could not be read: no tenant has this name, so nobody's wall is opened for it."""
 
@@ -123,17 +126,27 @@ class ParkedEvents(Protocol):
 
 
 def aggregate_key(record: Record) -> str:
-    """The text that events of one aggregate share: the record's key, or its place where it has none."""
+    """The text that events of one aggregate share: the record's key, or its place where it has none.
+
+    A key that is longer than an index takes is known by its beginning and its digest.
+    """
     if record.key is None:
         return f"{record.partition}@{record.offset}"
-    return record.key.decode(errors="backslashreplace").replace("\x00", "\\x00")
+    text = record.key.decode(errors="backslashreplace").replace("\x00", "\\x00")
+    if len(text) <= _LONGEST_KEY:
+        return text
+    return f"{text[:_KEY_BEGINNING]}…{hashlib.sha256(record.key).hexdigest()}"
 
 
 def event_id_of(record: Record) -> UUID | None:
-    """The event's identifier, as far as its headers can be read."""
+    """The event's identifier, where its headers hold exactly one.
+
+    Asked about records that nobody could read: whatever else is wrong with the headers, this answers.
+    """
+    said = [value for name, value in record.headers if name == cloudevents.ID]
     try:
-        return cloudevents.decode(record.headers).event_id
-    except Poison:
+        return UUID(said[0].decode()) if len(said) == 1 and said[0] is not None else None
+    except ValueError:
         return None
 
 

@@ -26,7 +26,7 @@ async def go_to_the_end(kafka: Kafka, connection: Connection, group: str) -> Non
         for known in await asyncio.to_thread(kafka.records, topic):
             ends[known.partition] = known.offset + 1
     async with connection.transaction():
-        for table in ("consumer_offset", "consumer_parked_event", "dead_letter"):
+        for table in ("consumer_offset", "consumer_halt", "consumer_parked_event", "dead_letter"):
             await connection.execute(f"DELETE FROM cpq.{table} WHERE consumer_group = %s", (group,))
         for partition, end in ends.items():
             await connection.execute(

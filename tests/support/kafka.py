@@ -14,6 +14,13 @@ from app.messaging.inbox import Partition, Record
 from tests.support.services import Services
 
 
+class _Headers(list[tuple[str, bytes | None]]):
+    """Headers that the client does not add up the sizes of, which it cannot where a value is missing."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 @dataclass(frozen=True)
 class Kafka:
     """Kafka as its super user sees it."""
@@ -60,6 +67,20 @@ class Kafka:
                     headers=list(record.headers),
                     partition=record.partition.number,
                 ).get(10)
+        finally:
+            producer.close()
+
+    def write_as_others_do(self, records: list[Record]) -> None:
+        """Write what our own client refuses to write and Kafka takes: headers without a value, neither key nor value."""
+        producer = KafkaProducer(**self.connection("admin").options(), acks="all")
+        try:
+            for record in records:
+                place = TopicPartition(record.partition.topic, record.partition.number)
+                producer.partitions_for(place.topic)
+                now = int(time.time() * 1000)
+                sent, *_ = producer._accumulator.append(place, now, record.key, record.value, _Headers(record.headers))
+                producer.flush(10)
+                sent.get(10)
         finally:
             producer.close()
 

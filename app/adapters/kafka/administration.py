@@ -182,17 +182,28 @@ class KafkaAdministration:
             undeclared=tuple(sorted(name for name in present if name not in topics and not name.startswith("__"))),
         )
 
-    def plan(self, topics: Mapping[str, Topic], wanted: set[Access], brokers: int) -> TopicsPlan:
+    def plan(
+        self, topics: Mapping[str, Topic], wanted: set[Access], brokers: int, *, may_grow: bool = False
+    ) -> TopicsPlan:
         """Compare without changing; see `compare`.
+
+        Args:
+            topics: as declared.
+            wanted: all access that is to be.
+            brokers: how many the environment declares.
+            may_grow: whether somebody saw to it that no event is on its way; the key decides the partition, so after a
+                growth an aggregate's next event may be in another partition than those before it, and be applied first.
 
         Raises:
             TopicsRefusedError: a topic has more partitions or a longer retention than declared, or another number of
-                copies; or the brokers create topics that nobody declared.
+                copies; it would have to grow and may not; or the brokers create topics that nobody declared.
             KafkaUnreachableError: the cluster did not answer.
         """
         plan = self.compare(topics, wanted, brokers)
-        if plan.refused:
-            raise TopicsRefusedError(*plan.refused)
+        growing = [] if may_grow else [name for name in plan.grow if topics[name].partition_key is not None]
+        refused = [*plan.refused, *(_growth_refused(name, plan.grow[name]) for name in growing)]
+        if refused:
+            raise TopicsRefusedError(*refused)
         return plan
 
     def apply(self, plan: TopicsPlan, topics: Mapping[str, Topic], brokers: int) -> None:
@@ -320,6 +331,14 @@ def _answers() -> Iterator[None]:
         yield
     except (KafkaError, OSError) as error:
         raise KafkaUnreachableError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+
+
+def _growth_refused(name: str, partitions: int) -> str:
+    return (
+        f"{name} has fewer than the declared {partitions} partitions: grown while events are on their way, an order's next "
+        "event may be applied before the ones before it; stop the relays, let the groups read to the end, then run "
+        "`topics apply --grow`"
+    )
 
 
 def _refused(

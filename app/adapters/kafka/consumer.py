@@ -2,6 +2,7 @@
 
 Positions come from whoever builds the source, never from Kafka: no automatic commit, no automatic reset. A position
 that the log no longer has is reported and its partition paused; jumping over unread events is nobody's default here.
+So is a record that the client cannot take apart, such as one with a header name that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import CorruptRecordError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 
 from app.adapters.kafka.connection import KafkaConnection, reason_of
-from app.messaging.inbox import Partition, PositionLost, Record
+from app.messaging.inbox import Assignment, Partition, PositionLost, Record, RecordUnreadable
 from app.messaging.retry import Unavailable
 from app.runtime.logging import get_logger
 
@@ -25,9 +26,10 @@ _BOOTSTRAP_MS = 5_000
 _SESSION_MS = 15_000
 _POSITIONS_TIMEOUT = 8.0
 _REPORT_MS = 2_000
+_PROBE_MS = 2_000
 _log = get_logger(__name__)
 
-LoadPositions = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, int | None]]]
+LoadPositions = Callable[[Sequence[Partition]], Awaitable[Assignment]]
 T = TypeVar("T")
 
 
@@ -42,7 +44,7 @@ class KafkaEventSource:
         member: name of this member, kept over restarts.
         topics: what to read.
         batch_size: most records of one poll.
-        load_positions: called with newly assigned partitions, on the event loop; None means from the oldest record.
+        load_positions: called with the assigned partitions, on the event loop; says where they go on and which rest.
     """
 
     def __init__(
@@ -108,6 +110,8 @@ class KafkaEventSource:
             raise self._lost(error.args[0]) from error
         except LogTruncationError as error:
             raise self._lost(dict.fromkeys(error.divergent_offsets, -1)) from error
+        except CorruptRecordError as error:
+            raise self._unreadable(error) from error
         return {
             _partition(known): [
                 Record(_partition(known), record.offset, record.key, record.value, tuple(record.headers))
@@ -120,12 +124,40 @@ class KafkaEventSource:
         self._connected().pause(*positions)
         return PositionLost({_partition(known): offset for known, offset in positions.items()})
 
+    def _unreadable(self, error: CorruptRecordError) -> RecordUnreadable:
+        """Find the record by reading each partition alone: the error does not say, and the client is of no use after it.
+
+        Raises:
+            CorruptRecordError: all can be read, so it was damaged on its way.
+        """
+        consumer = self._connected()
+        awake = consumer.assignment() - consumer.paused()
+        positions = {known: consumer.position(known, timeout_ms=_REPORT_MS) for known in awake}
+        self._disconnect()
+        probe = KafkaConsumer(
+            **self._connection.options(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_poll_records=1,
+            bootstrap_timeout_ms=_BOOTSTRAP_MS,
+        )
+        try:
+            ends = probe.end_offsets(list(positions), timeout_ms=_PROBE_MS)
+            found = {
+                _partition(known): offset
+                for known, offset in positions.items()
+                if offset is not None and offset < ends[known] and not _is_readable(probe, known, offset)
+            }
+        finally:
+            probe.close(autocommit=False)
+        if not found:
+            raise error
+        return RecordUnreadable(found, reason_of(error))
+
     def _seek(self, positions: Mapping[Partition, int | None]) -> None:
         for partition, offset in positions.items():
-            if offset is None:
-                self._if_assigned(partition, lambda consumer, known: consumer.seek_to_beginning(known))
-            else:
-                self._if_assigned(partition, lambda consumer, known, to=offset: consumer.seek(known, to))
+            self._if_assigned(partition, lambda consumer, known, to=offset or 0: consumer.seek(known, to))
 
     def _if_assigned(self, partition: Partition, act: Callable[..., Any]) -> None:
         known = TopicPartition(partition.topic, partition.number)
@@ -177,10 +209,15 @@ class KafkaEventSource:
             raise RuntimeError("partitions assigned outside a poll")
         loading = asyncio.run_coroutine_threadsafe(_await(self._load_positions(partitions)), self._loop)
         try:
-            positions = loading.result(_POSITIONS_TIMEOUT)
+            assignment = loading.result(_POSITIONS_TIMEOUT)
         except TimeoutError:
             loading.cancel()
             raise Unavailable("postgresql", f"no positions within {_POSITIONS_TIMEOUT:g} s") from None
+        # The client keeps the paused flag of a partition that it had before; whether one rests is not its to remember.
+        resting = {TopicPartition(partition.topic, partition.number) for partition in assignment.resting}
+        self._consumer.resume(*(self._consumer.assignment() - resting))
+        self._consumer.pause(*(self._consumer.assignment() & resting))
+        positions = assignment.positions
         self._seek(positions)
         _log.info("partitions_assigned", positions={str(key): value for key, value in positions.items()})
 
@@ -203,6 +240,16 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyt
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         self._assigned([_partition(known) for known in assigned])
+
+
+def _is_readable(probe: KafkaConsumer, known: TopicPartition, offset: int) -> bool:
+    probe.assign([known])
+    probe.seek(known, offset)
+    try:
+        probe.poll(timeout_ms=_PROBE_MS)
+    except CorruptRecordError:
+        return False
+    return True
 
 
 async def _await(awaitable: Awaitable[T]) -> T:

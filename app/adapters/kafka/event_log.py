@@ -45,10 +45,7 @@ class EventLog:
     def look_for_end(self) -> None:
         """Set where reading ends: the topic's end as it is now."""
         try:
-            numbers = self._consumer.partitions_for_topic(self._topic)
-            if not numbers:
-                raise KafkaUnreachableError(f"topic {self._topic} does not exist")
-            partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+            partitions = self._partitions()
             self._ends = self._consumer.end_offsets(partitions)
             self._consumer.assign(partitions)
             beginnings = self._consumer.beginning_offsets(partitions)
@@ -82,6 +79,25 @@ class EventLog:
                     for r in batch
                 ]
         raise KafkaUnreachableError(f"{self._topic} gave no record before its end")
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """Return the oldest offset and the end of each partition, as they are now.
+
+        Raises:
+            KafkaUnreachableError: the cluster did not answer, or has no such topic.
+        """
+        try:
+            partitions = self._partitions()
+            beginnings, ends = self._consumer.beginning_offsets(partitions), self._consumer.end_offsets(partitions)
+        except (KafkaError, OSError) as error:
+            raise KafkaUnreachableError(f"{type(error).__name__}: {error}") from error
+        return {known.partition: (beginnings[known], ends[known]) for known in partitions}
+
+    def _partitions(self) -> list[TopicPartition]:
+        numbers = self._consumer.partitions_for_topic(self._topic)
+        if not numbers:
+            raise KafkaUnreachableError(f"topic {self._topic} does not exist")
+        return [TopicPartition(self._topic, number) for number in sorted(numbers)]
 
     def close(self) -> None:
         """Disconnect."""

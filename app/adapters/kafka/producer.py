@@ -22,6 +22,8 @@ from kafka.errors import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
+    RetriableError,
+    UnknownTopicOrPartitionError,
     UnsupportedForMessageFormatError,
 )
 
@@ -88,6 +90,8 @@ class KafkaEventPublisher:
             self._discard()
             if not any(isinstance(delivery, Published | Rejected) for delivery in deliveries):
                 self._connected()  # raises when it is the broker and not these events
+                if reasons := _outage(deliveries):
+                    raise Unavailable(_DEPENDENCY, f"none of {len(deliveries)} events was taken: {reasons}")
         return deliveries
 
     def _send(self, envelopes: Sequence[Envelope]) -> list[Delivery]:
@@ -114,7 +118,7 @@ class KafkaEventPublisher:
                 silent_topics[envelope.topic] = f"no metadata for topic {envelope.topic}: does it exist?"
                 results.append(Undelivered(silent_topics[envelope.topic]))
             except KafkaError as error:
-                results.append(Undelivered(reason_of(error)))
+                results.append(_undelivered(error))
         deadline = self._clock.monotonic() + self._patience
         return [
             result if isinstance(result, Undelivered | Rejected) else self._outcome(result, deadline)
@@ -127,7 +131,7 @@ class KafkaEventPublisher:
         except _PERMANENT as error:
             return Rejected(reason_of(error))
         except KafkaError as error:
-            return Undelivered(reason_of(error))
+            return _undelivered(error)
         return Published(partition=metadata.partition, offset=metadata.offset if metadata.offset >= 0 else None)
 
     def _connected(self) -> KafkaProducer:
@@ -165,3 +169,15 @@ class KafkaEventPublisher:
                 time.sleep(_CLOSING_PAUSE_SECONDS)
             else:
                 return
+
+
+def _undelivered(error: KafkaError) -> Undelivered:
+    """A topic that is not there stays away until somebody creates it; too few copies in sync, say, is an outage."""
+    passes = isinstance(error, RetriableError) and not isinstance(error, UnknownTopicOrPartitionError)
+    return Undelivered(reason_of(error), passes=passes)
+
+
+def _outage(deliveries: Sequence[Delivery]) -> str:
+    """Why a reachable broker takes nothing at all, where that is nothing of the events' own; else empty."""
+    passing = [delivery for delivery in deliveries if isinstance(delivery, Undelivered) and delivery.passes]
+    return ", ".join(sorted({delivery.reason for delivery in passing})) if len(passing) == len(deliveries) else ""

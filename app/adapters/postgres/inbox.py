@@ -16,7 +16,7 @@ from app.adapters.postgres.pool import Connection, Pool
 from app.adapters.postgres.projections import PostgresOrderProjection
 from app.adapters.postgres.reactions import PostgresReactionBook
 from app.adapters.postgres.schema import ensure_schema
-from app.messaging.inbox import InboxEntry, Partition, PositionMoved
+from app.messaging.inbox import HaltKind, InboxEntry, KeptHalt, Partition, PositionMoved
 from app.messaging.parking import GroupState, ParkedName
 from app.runtime.ids import Ids
 
@@ -83,6 +83,44 @@ class PostgresConsumerStore:
                 row = await cursor.fetchone()
         return GroupState(**row) if row else GroupState()
 
+    async def halts(self, partitions: Sequence[Partition]) -> dict[Partition, KeptHalt]:
+        """Return which of these partitions wait for an operator.
+
+        Raises:
+            Unavailable: the database cannot be asked.
+        """
+        with translated_errors():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(_SQL["halts"], _asked(self._group, partitions))
+                return {
+                    Partition(row["topic"], row["kafka_partition"]): KeptHalt(
+                        HaltKind(row["kind"]), row["stored_offset"], row["reason"]
+                    )
+                    async for row in cursor
+                }
+
+    async def halt(self, partition: Partition, halt: KeptHalt) -> None:
+        """Let a partition wait for an operator; one that waits already does so for its first reason.
+
+        Raises:
+            Unavailable: the database cannot be asked.
+        """
+        values = {"kind": halt.kind, "stored": halt.stored, "reason": halt.reason.replace("\x00", "")}
+        await self._write("halt", {**_place(self._group, partition), **values})
+
+    async def lift(self, partition: Partition) -> None:
+        """Let a partition go on.
+
+        Raises:
+            Unavailable: the database cannot be asked.
+        """
+        await self._write("lift", _place(self._group, partition))
+
+    async def _write(self, block: str, values: Mapping[str, object]) -> None:
+        with translated_errors():
+            async with self._pool.connection() as connection:
+                await connection.execute(_SQL[block], values)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresConsumerUnitOfWork]:
         """Open a transaction that commits unless an exception leaves it."""
@@ -147,9 +185,7 @@ class PostgresPositions:
 
     async def advance(self, partition: Partition, expected: int | None, following: int) -> None:
         parameters: Mapping[str, object] = {
-            "group": self._group,
-            "topic": partition.topic,
-            "partition": partition.number,
+            **_place(self._group, partition),
             "expected": expected,
             "following": following,
         }
@@ -161,8 +197,7 @@ class PostgresPositions:
         raise PositionMoved(partition, row["next_offset"] if row else None)
 
     async def hold(self, partition: Partition) -> None:
-        asked = {"group": self._group, "topic": partition.topic, "partition": partition.number}
-        await self._connection.execute(_SQL["hold"], asked)
+        await self._connection.execute(_SQL["hold"], _place(self._group, partition))
 
 
 class PostgresInbox:
@@ -184,6 +219,10 @@ class PostgresInbox:
         }
         cursor = await self._connection.execute(_SQL["add"], columns)
         return {row["event_id"] async for row in cursor}
+
+
+def _place(group: str, partition: Partition) -> dict[str, object]:
+    return {"group": group, "topic": partition.topic, "partition": partition.number}
 
 
 def _asked(group: str, partitions: Sequence[Partition]) -> dict[str, object]:

@@ -123,7 +123,7 @@ def record_of(row: Mapping[str, Any]) -> Record:
         row["kafka_offset"],
         row["record_key"],
         row["record_value"],
-        tuple(zip(names, (bytes(value) for value in row["header_values"]), strict=True)),
+        tuple(zip(names, row["header_values"], strict=True)),
     )
 
 

@@ -28,6 +28,13 @@ class PostgresRepairStore:
         tenant = row.pop("tenant_id")
         return Repaired(tenant, "outbox_event", str(event_id), row, {"state": "pending", "attempts": 0})
 
+    async def discard_event(self, event_id: UUID) -> Repaired | None:
+        row = await (await self._connection.execute(_SQL["discard_event"], {"event_id": event_id})).fetchone()
+        if row is None:
+            return None
+        tenant = row.pop("tenant_id")
+        return Repaired(tenant, "outbox_event", str(event_id), row, {"state": "discarded"})
+
     async def retry_start(self, order_id: UUID) -> Repaired | None:
         row = await (await self._connection.execute(_SQL["retry_start"], {"order_id": order_id})).fetchone()
         if row is None:

@@ -29,6 +29,7 @@ _GROUPS = {
     ("approval-policy",): "Who must approve what; published, versioned.",
     ("catalog",): "Catalog versions: drafts, publication, and the demo catalog.",
     ("config",): "Settings of running units.",
+    ("consumers",): "Where consumer groups go on, and which partitions wait for a person.",
     ("db",): "The database beside its schema.",
     ("db", "grants"): "Who may do what, against the contract.",
     ("external",): "External systems: breakers, endpoints, and what they did against what was recorded.",

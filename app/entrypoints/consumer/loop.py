@@ -6,7 +6,8 @@ or another consumer moved is noticed at the next batch and followed, without a r
 An event that cannot be applied parks its aggregate: it is tried again with growing pauses while everything else flows,
 and given up on as a dead letter after its last try. What comes later of the same aggregate waits behind it, in order.
 When more events fail than the group's limit allows, it is not the events that are wrong: the partition halts where it
-is, loudly, and nothing more is set aside. It also halts where Kafka no longer has the next event. Nothing is skipped.
+is, loudly, and nothing more is set aside. It also halts where Kafka no longer has the next event. Both are rows: such a
+partition rests until an operator decides, over restarts and rebalances. Nothing is skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from app.application.consumption import ReadEvent, Tally, TenantUnit
-from app.messaging.inbox import EventSource, Partition, PositionLost, PositionMoved, Positions, Record
+from app.messaging.inbox import (
+    Assignment,
+    EventSource,
+    HaltKind,
+    KeptHalt,
+    Partition,
+    PositionLost,
+    PositionMoved,
+    Positions,
+    Record,
+    RecordUnreadable,
+)
 from app.messaging.parking import (
     UNATTRIBUTED,
     Category,
@@ -44,6 +56,7 @@ _POLL_PATIENCE = 1.0
 _MEASURE_INTERVAL = 5.0
 _LAG_PATIENCE = 3.0
 _RETRY_BATCH = 20
+_LOST = "Kafka does not have this offset: unread events are gone"
 _log = get_logger(__name__)
 
 EventT = TypeVar("EventT", bound=ReadEvent)
@@ -89,6 +102,9 @@ class ConsumerStore(Protocol):
     async def positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int | None]: ...
     async def due(self, partitions: Sequence[Partition], limit: int) -> Sequence[ParkedName]: ...
     async def state(self, window: timedelta) -> GroupState: ...
+    async def halts(self, partitions: Sequence[Partition]) -> Mapping[Partition, KeptHalt]: ...
+    async def halt(self, partition: Partition, halt: KeptHalt) -> None: ...
+    async def lift(self, partition: Partition) -> None: ...
     def transaction(self) -> AbstractAsyncContextManager[GroupUnit]: ...
 
 
@@ -108,12 +124,17 @@ class _Item(Generic[EventT]):
 
 @dataclass(frozen=True, slots=True)
 class _Halt:
-    """Where a partition waits and why; `retry_at` is monotonic time, None while the event is being tried again."""
+    """Where a partition waits and why; `retry_at` is monotonic time, None while the event is being tried again.
+
+    One without a `kind` is tried again by itself. One with a kind waits for an operator; it is `kept` once it is a row.
+    """
 
     offset: int
     reason: str
     failures: int
     retry_at: float | None
+    kind: HaltKind | None = None
+    kept: bool = False
 
 
 class Consumer(Generic[EventT]):
@@ -170,12 +191,21 @@ class Consumer(Generic[EventT]):
         self._has_leftovers = True
         self._status = ""
 
-    async def load_positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int | None]:
-        """Answer where the partitions now assigned go on: what PostgreSQL says, whatever Kafka remembers."""
-        self._stored = dict(await self._store.positions(partitions))
-        # Assigned anew, no partition is paused any more; one whose event is still there halts again.
-        self._halts.clear()
-        return self._stored
+    async def load_positions(self, partitions: Sequence[Partition]) -> Assignment:
+        """Answer where the partitions now assigned go on: what PostgreSQL says, whatever Kafka remembers.
+
+        What this consumer halted itself and still has goes on resting; of the others the rows say which rest.
+        """
+        stored = dict(await self._store.positions(partitions))
+        kept = await self._store.halts(partitions)
+        now = self._clock.monotonic()
+        halts = {partition: halt for partition, halt in self._halts.items() if partition in stored}
+        for partition, halt in kept.items():
+            if partition not in halts:
+                halts[partition] = _Halt(stored[partition] or 0, halt.reason, 0, now, halt.kind, kept=True)
+        self._stored, self._halts = stored, halts
+        resting = frozenset(partition for partition, halt in halts.items() if halt.retry_at is not None)
+        return Assignment(stored, resting)
 
     async def run(self, source: EventSource) -> None:
         """Poll and apply until asked to stop; an outage is waited out, never a reason to end."""
@@ -207,7 +237,12 @@ class Consumer(Generic[EventT]):
             polled = await source.poll(_POLL_PATIENCE)
         except PositionLost as lost:
             for partition, offset in lost.partitions.items():
-                await self._halt(partition, offset, "Kafka does not have this offset: unread events are gone")
+                self._halt(partition, offset, _LOST, HaltKind.POSITION_LOST)
+            await self._keep_halts()
+            return
+        except RecordUnreadable as unreadable:
+            for partition, offset in unreadable.partitions.items():
+                self._halt(partition, offset, f"Kafka's client cannot read this record: {unreadable}")
             return
         for partition, records in polled.items():
             try:
@@ -253,10 +288,11 @@ class Consumer(Generic[EventT]):
         if halted is None:
             self._halts.pop(partition, None)
         else:
-            record, reason = halted
+            record, reason, kind = halted
             await source.pause(partition)
             await source.seek({partition: record.offset})
-            await self._halt(partition, record.offset, reason)
+            self._halt(partition, record.offset, reason, kind)
+            await self._keep_halts()
 
     def _read(self, record: Record) -> _Item[EventT]:
         try:
@@ -264,16 +300,25 @@ class Consumer(Generic[EventT]):
         except Exception as error:  # noqa: BLE001 - whatever reading raises is this event's failure
             return _Item(record, aggregate_key(record), None, failure_of(error, is_reading=True))
 
-    async def _apply(self, partition: Partition, items: Sequence[_Item[EventT]]) -> tuple[Record, str] | None:
+    async def _apply(
+        self, partition: Partition, items: Sequence[_Item[EventT]]
+    ) -> tuple[Record, str, HaltKind | None] | None:
         """Apply or set aside each event; return the one where the partition has to halt, with the reason."""
         if all(item.failure is None for item in items) and await self._try(partition, items) is None:
             return None
         # The batch says that one of its events fails, not which.
         for item in items:
             failure = item.failure or await self._try(partition, [item])
-            reason = await self._set_aside(partition, item, failure) if failure else None
+            if failure is None:
+                continue
+            try:
+                reason = await self._set_aside(partition, item, failure)
+            except (PositionMoved, Unavailable):
+                raise
+            except Exception as error:  # noqa: BLE001 - otherwise one event would end every member of the group in turn
+                return item.record, f"the event cannot be set aside: {type(error).__name__}: {error}", None
             if reason is not None:
-                return item.record, reason
+                return item.record, reason, HaltKind.LIMIT
         return None
 
     async def _try(self, partition: Partition, items: Sequence[_Item[EventT]]) -> Failure | None:
@@ -408,11 +453,12 @@ class Consumer(Generic[EventT]):
         stored = self._stored.get(partition)
         return first.offset if stored is None else max(stored, first.offset)
 
-    async def _halt(self, partition: Partition, offset: int, reason: str) -> None:
+    def _halt(self, partition: Partition, offset: int, reason: str, kind: HaltKind | None = None) -> None:
         known = self._halts.get(partition)
         failures = known.failures + 1 if known and known.offset == offset else 1
         delay = self._halt_backoff.delay(failures)
-        self._halts[partition] = _Halt(offset, reason, failures, self._clock.monotonic() + delay)
+        is_kept = known is not None and known.kept and known.kind is kind
+        self._halts[partition] = _Halt(offset, reason, failures, self._clock.monotonic() + delay, kind, is_kept)
         self._metrics.event("poison")
         _log.error(
             "partition_halted",
@@ -431,18 +477,32 @@ class Consumer(Generic[EventT]):
         ]
         if not due:
             return
-        # An operator may have moved the stored position past the event, or a release may have learnt to read it.
-        stored = await self._store.positions(due)
+        await self._keep_halts()
+        stored, kept = await self._store.positions(due), await self._store.halts(due)
+        state = await self._store.state(self._policy.dead_letter_window)
         for partition in due:
-            halt = self._halts[partition]
+            halt, row = self._halts[partition], kept.get(partition)
+            is_moved = stored[partition] not in {None, halt.offset} if row is None else stored[partition] != row.stored
+            is_settled = halt.kind is HaltKind.LIMIT and state.failing < self._policy.dead_letter_limit
+            if row is not None and not is_moved and not is_settled:
+                self._halt(partition, halt.offset, halt.reason, row.kind)
+                continue
+            if row is not None:
+                await self._store.lift(partition)
             self._stored[partition] = stored[partition]
-            if stored[partition] is not None and stored[partition] != halt.offset:
+            await source.seek({partition: stored[partition]})
+            await source.resume(partition)
+            if is_moved or row is not None:
                 del self._halts[partition]
             else:
-                self._halts[partition] = replace(halt, retry_at=None)
-        await source.seek(stored)
-        for partition in due:
-            await source.resume(partition)
+                self._halts[partition] = replace(halt, retry_at=None, kept=False)
+
+    async def _keep_halts(self) -> None:
+        """Write down which partitions wait for an operator; what cannot be written now is written before the next try."""
+        for partition, halt in self._halts.items():
+            if halt.kind is not None and not halt.kept:
+                await self._store.halt(partition, KeptHalt(halt.kind, self._stored.get(partition), halt.reason))
+                self._halts[partition] = replace(halt, kept=True)
 
     def _summary(self) -> str:
         reading = f"reading {len(self._stored)} partitions"

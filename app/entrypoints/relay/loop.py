@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.messaging.envelope import SHARDS
+from app.messaging.envelope import SHARDS, Envelope
 from app.messaging.outbox import (
     Delivery,
     Leases,
@@ -74,7 +74,8 @@ class Relay:
         clock: monotonic time.
         pace: batch and intervals.
         event_backoff: how long an event waits that Kafka did not take.
-        outage_backoff: how long everything waits when Kafka or PostgreSQL cannot be used at all.
+        outage_backoff: how long everything waits when Kafka or PostgreSQL cannot be used at all, and an event that the
+            brokers' state alone kept from being taken.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class Relay:
         return len(claimed)
 
     async def _deliver(self, claimed: Sequence[PendingEvent]) -> list[Delivery]:
-        refusals = {event.envelope.event_id: self._contract.refusal(event.envelope) for event in claimed}
+        refusals = {event.envelope.event_id: self._refusal(event.envelope) for event in claimed}
         sound = [event.envelope for event in claimed if refusals[event.envelope.event_id] is None]
         try:
             published = await self._publisher.publish(sound) if sound else []
@@ -202,10 +203,19 @@ class Relay:
             for refusal in refusals.values()
         ]
 
+    def _refusal(self, envelope: Envelope) -> str | None:
+        """An event that cannot even be judged is refused: otherwise it would end one relay after the other."""
+        try:
+            return self._contract.refusal(envelope)
+        except Exception as error:  # noqa: BLE001 - whatever judging raises is this event's refusal
+            return f"the payload cannot be judged: {type(error).__name__}"
+
     async def _settle(self, claimed: Sequence[PendingEvent], deliveries: Sequence[Delivery]) -> None:
         settlements = []
         for event, delivery in zip(claimed, deliveries, strict=True):
-            delay = self._event_backoff.delay(event.attempts + 1)
+            # What heals for all events at once is tried again soon after it may have healed.
+            passes = isinstance(delivery, Undelivered) and delivery.passes
+            delay = (self._outage_backoff if passes else self._event_backoff).delay(event.attempts + 1)
             settlements.append(
                 Settlement(event.envelope.event_id, event.envelope.shard, delivery, timedelta(seconds=delay))
             )

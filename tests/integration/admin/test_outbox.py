@@ -56,6 +56,37 @@ async def test_parked_events_are_listed_with_their_error_and_who_waits_until_the
     assert await cursor.fetchall() == [{"actor": "operator:ana", "reason": "size limit was raised, ticket 4711"}]
 
 
+async def test_a_discarded_event_stays_out_and_what_waited_behind_it_goes_on(
+    open_pool: OpenPool, owner_connection: Connection, admin_connection: Connection, tenant: str, operator: Operator
+) -> None:
+    order = uuid.uuid4()
+    events = [order_event(tenant, order, seq) for seq in (1, 2, 3)]
+    await commit_events(await open_pool("api"), tenant, events)
+    await owner_connection.execute(
+        "UPDATE cpq.outbox_event SET state = 'parked', attempts = 1, last_error = 'too large' WHERE event_id = %s",
+        (events[0].event_id,),
+    )
+    relay = PostgresRelayStore(await open_pool("relay"), "relay-1")
+    assert await relay.claim(range(SHARDS), 100) == []
+    words = ("repair", "outbox", "discard", str(events[0].event_id), "--reason")
+
+    done = await operator.run(*words, "nobody needs it, ticket 4711")
+
+    assert done.changes == [f"discard event {events[0].event_id} of {tenant}"]
+    assert [each.envelope.aggregate_seq for each in await relay.claim(range(SHARDS), 100)] == [2]
+    assert (await relay.backlog()).events == 2
+    assert await relay.judge_anew(dict.fromkeys(range(SHARDS), 1), "another contract") == 0
+    assert (await operator.run(*words, "nobody needs it, ticket 4711")).exit_code == 1
+    cursor = await admin_connection.execute(
+        "SELECT actor, reason, before_state ->> 'state' AS was FROM cpq.audit_entry "
+        "WHERE tenant_id = %s AND action = 'repair.outbox.discard'",
+        (tenant,),
+    )
+    assert await cursor.fetchall() == [
+        {"actor": "operator:ana", "reason": "nobody needs it, ticket 4711", "was": "parked"}
+    ]
+
+
 async def test_a_prune_is_audited_and_nothing_younger_than_a_week_can_be_asked_for(
     operator: Operator, admin_connection: Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,11 @@ from app.adapters.kafka.administration import (
     TopicsRefusedError,
     declared_access,
 )
+from app.adapters.postgres.pool import Connection
 from app.contracts.loader import Topic, load_topics
+from app.entrypoints.admin.wiring import Session
+from tests.support.consumers import record
+from tests.support.events import order_event
 from tests.support.kafka import Kafka
 from tests.support.operator import Operator
 
@@ -43,7 +48,7 @@ class Cluster:
 
     def plan(self, topic: Topic | None = None) -> TopicsPlan:
         topics = self.topics(topic)
-        return self.administration.plan(topics, declared_access(topics, CONSUMER), 1)
+        return self.administration.plan(topics, declared_access(topics, CONSUMER), 1, may_grow=True)
 
     def apply(self, topic: Topic | None = None) -> None:
         self.administration.apply(self.plan(topic), self.topics(topic), 1)
@@ -132,6 +137,49 @@ def test_partitions_grow_and_never_shrink(cluster: Cluster) -> None:
         TopicsRefusedError, match=f"{name} has 3 partitions, declared are 2: a partition is never removed"
     ):
         cluster.plan()
+
+
+async def test_a_keyed_topic_grows_only_on_an_operators_word_and_while_nothing_is_on_its_way(
+    *,
+    cluster: Cluster,
+    kafka: Kafka,
+    operator: Operator,
+    owner_connection: Connection,
+    tenant: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = cluster.topic.name
+    wider = cluster.topic.model_copy(update={"partitions": 3, "consumer_groups": ["order-projection"]})
+    monkeypatch.setattr(Session, "kafka_contract", lambda _: (cluster.topics(wider), CONSUMER))
+    await asyncio.to_thread(kafka.write, [record(order_event(tenant, uuid.uuid4(), 1, topic=name))])
+
+    for words in (("topics", "plan"), ("topics", "apply")):
+        [problem] = (await operator.run(*words)).problems
+        assert problem.startswith(f"{name} has fewer than the declared 3 partitions: ")
+
+    await owner_connection.execute(
+        "INSERT INTO cpq.relay_member (owner, expires_at) VALUES ('test-relay', now() + interval '1 minute')"
+    )
+    try:
+        refused = await operator.run("topics", "apply", "--grow")
+    finally:
+        await owner_connection.execute("DELETE FROM cpq.relay_member WHERE owner = 'test-relay'")
+    assert list(refused.problems) == [
+        "relay test-relay lives; stop it first",
+        f"order-projection has 1 events of {name}[0] to read",
+    ]
+    assert len(cluster.client.describe_topics([name])[0]["partitions"]) == 2
+
+    await owner_connection.execute(
+        "INSERT INTO cpq.consumer_offset (consumer_group, topic, kafka_partition, next_offset) "
+        "VALUES ('order-projection', %s, 0, 1)",
+        (name,),
+    )
+    try:
+        assert f"raise {name} to 3 partitions" in (await operator.run("topics", "apply", "--grow")).changes
+    finally:
+        await owner_connection.execute("DELETE FROM cpq.consumer_offset WHERE topic = %s", (name,))
+    assert len(cluster.client.describe_topics([name])[0]["partitions"]) == 3
 
 
 @pytest.mark.parametrize("retention_ms", [31 * DAY_MS, -1])

@@ -8,6 +8,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -23,6 +24,8 @@ from tests.support.consumers import go_to_the_end, position, record, rows, write
 from tests.support.event_fixtures import StartUnit
 from tests.support.events import TOPIC, order_event
 from tests.support.kafka import Kafka
+from tests.support.operator import Operator
+from tests.support.services import Services
 from tests.support.waiting import eventually
 
 GROUP = "order-projection"
@@ -37,6 +40,12 @@ async def at_the_end(kafka: Kafka, owner_connection: Connection) -> AsyncIterato
     await go_to_the_end(kafka, owner_connection, GROUP)
     yield
     await go_to_the_end(kafka, owner_connection, GROUP)
+
+
+@pytest.fixture
+def operator(services: Services, schema: None, tmp_path: Path) -> Operator:  # noqa: ARG001 (every command is audited)
+    """A person who runs commands."""
+    return Operator(services, tmp_path)
 
 
 def unreadable(envelope_record: Record) -> Record:
@@ -113,7 +122,7 @@ async def test_a_failing_order_is_parked_alone_given_up_published_and_replayed_i
     published = [
         json.loads(item.value or b"")
         for item in await asyncio.to_thread(kafka.records, f"{TOPIC}.dlq")
-        if str(letter).encode() in dict(item.headers)["ce_id"]
+        if str(letter).encode() == dict(item.headers)["ce_id"]
     ]
     assert len(published) == 1
     told = published[0]
@@ -175,7 +184,7 @@ async def test_an_unreadable_event_is_nobodys_and_may_be_discarded(
 
 
 async def test_too_many_failures_stop_the_partition_and_pour_nothing_more_into_dead_letters(
-    kafka: Kafka, start_unit: StartUnit, owner_connection: Connection, tenant: str
+    kafka: Kafka, start_unit: StartUnit, owner_connection: Connection, tenant: str, operator: Operator
 ) -> None:
     start = await position(owner_connection, GROUP, 0)
     bad = [unreadable(record(order_event(tenant, uuid.uuid4(), 1))) for _ in range(LIMIT + 5)]
@@ -194,3 +203,71 @@ async def test_too_many_failures_stop_the_partition_and_pour_nothing_more_into_d
     await eventually(loud, "STATUS and metric tell of it")
     assert len(await letters(owner_connection)) == LIMIT
     assert await position(owner_connection, GROUP, 0) == start + LIMIT
+
+    # An hour later, and after a restart, nobody has decided anything yet.
+    await owner_connection.execute(
+        "UPDATE cpq.consumer_parked_event SET parked_at = parked_at - interval '1 hour' WHERE consumer_group = %s",
+        (GROUP,),
+    )
+    await owner_connection.execute(
+        "UPDATE cpq.consumer_halt SET halted_at = halted_at - interval '1 hour' WHERE consumer_group = %s", (GROUP,)
+    )
+    await asyncio.to_thread(consumer.stop)
+    consumer = start_unit("consumer", "consumer-1").wait_ready()
+    await eventually(loud, "STATUS and metric tell of it again")
+    await asyncio.sleep(3)
+    assert await position(owner_connection, GROUP, 0) == start + LIMIT
+
+    reason = "the release that could not read them is gone"
+    done = await operator.run("consumers", "acknowledge", GROUP, "--reason", reason)
+
+    assert done.changes == [f"{GROUP} goes on in {TOPIC}[0]"]
+
+    async def goes_on() -> bool:
+        return await position(owner_connection, GROUP, 0) == start + LIMIT + 5
+
+    await eventually(goes_on, "the partition is read to its end", 70)
+    assert len(await letters(owner_connection)) == LIMIT + 5
+    [run] = await rows(
+        owner_connection,
+        "SELECT operator, detail FROM cpq.admin_run WHERE command = 'consumers acknowledge' AND reason = %s "
+        "ORDER BY started_at DESC LIMIT 1",
+        reason,
+    )
+    assert (run["operator"], run["detail"]) == ("ana", {"group": GROUP, "partitions": [f"{TOPIC}[0]"]})
+
+
+async def test_an_operator_replays_a_dead_letter_and_the_run_is_audited(
+    kafka: Kafka, start_unit: StartUnit, owner_connection: Connection, tenant: str, operator: Operator
+) -> None:
+    order = uuid.uuid4()
+    await owner_connection.execute(
+        "INSERT INTO cpq.order_projection (order_id, tenant_id, state, applied_seq, updated_at) "
+        "VALUES (%s, 'stranger', 'held', 0, now())",
+        (order,),
+    )
+    start_unit("consumer", "consumer-1").wait_ready()
+    await write(kafka, record(order_event(tenant, order, 1)), record(order_event(tenant, order, 2)))
+    await until_letter(owner_connection, ("open", "sqlstate-42501", "refused"))
+    letter = await letter_id(owner_connection)
+    await owner_connection.execute("DELETE FROM cpq.order_projection WHERE order_id = %s", (order,))
+    [told] = (await operator.run("dead-letters", "list", "--group", GROUP)).data["dead_letters"]
+    assert told["dead_letter_id"] == letter
+    words = ("dead-letters", "replay", str(letter), "--reason", "the stranger's row is gone, ticket 4711")
+
+    replayed, repeated = await operator.run(*words), await operator.run(*words)
+
+    assert (replayed.exit_code, replayed.changes) == (0, [f"replaying dead letter {letter}"])
+    assert (repeated.exit_code, repeated.changed) == (0, False)
+    await until_projected(owner_connection, order, (tenant, "inProgress", 2))
+    assert await letters(owner_connection) == [("replayed", "sqlstate-42501", "refused")]
+    runs = await rows(
+        owner_connection,
+        "SELECT operator, reason, outcome, detail FROM cpq.admin_run WHERE command = 'dead-letters replay' "
+        "AND detail ->> 'dead_letter_id' = %s ORDER BY started_at",
+        str(letter),
+    )
+    assert [(run["operator"], run["reason"], run["outcome"], run["detail"]["is_new"]) for run in runs] == [
+        ("ana", words[-1], "succeeded", True),
+        ("ana", words[-1], "succeeded", False),
+    ]

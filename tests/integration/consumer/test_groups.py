@@ -80,6 +80,51 @@ async def test_reacting_groups_write_one_reaction_per_event_however_often_it_com
     )
 
 
+EFFECTS = {
+    "billing-trigger": ("reaction", "SELECT count(*) FROM cpq.reaction WHERE tenant_id = %s", 1),
+    "notification": ("reaction", "SELECT count(*) FROM cpq.reaction WHERE tenant_id = %s", 2),
+    "reconciliation": (
+        "reconciliation_event",
+        "SELECT count(*) FROM cpq.reconciliation_event WHERE tenant_id = %s",
+        3,
+    ),
+}
+"""By group: the table of its effect, how many effects there are, and how many three events of one order have."""
+
+
+@pytest.mark.parametrize("group", EFFECTS)
+async def test_a_group_killed_between_inbox_row_and_commit_has_each_effect_once(
+    *,
+    kafka: Kafka,
+    start_group: StartGroup,
+    owner_connection: Connection,
+    admin_connection: Connection,
+    tenant: str,
+    group: str,
+) -> None:
+    table, effects, expected = EFFECTS[group]
+    consumer = await start_group(group)
+    # Nobody can write the effect: the transaction stands still behind its inbox rows.
+    async with owner_connection.transaction():
+        await owner_connection.execute(f"LOCK TABLE cpq.{table} IN SHARE MODE")
+        await write(kafka, *events_of(tenant, uuid.uuid4()))
+        await until(
+            admin_connection,
+            "SELECT count(*) FROM pg_locks AS held JOIN pg_stat_activity AS session USING (pid) "
+            "WHERE NOT held.granted AND session.application_name LIKE %s",
+            (f"consumer-{group}/%",),
+            [(1,)],
+        )
+        consumer.kill()
+    await until(admin_connection, "SELECT count(*) FROM cpq.inbox_event WHERE tenant_id = %s", (tenant,), [(0,)])
+    await until(admin_connection, effects, (tenant,), [(0,)])
+
+    await start_group(group)
+
+    await until(admin_connection, effects, (tenant,), [(expected,)])
+    await until(admin_connection, "SELECT count(*) FROM cpq.inbox_event WHERE tenant_id = %s", (tenant,), [(3,)])
+
+
 def exported(folder: Path, tenant: str) -> dict[str, bytes]:
     """The files of a tenant, without what a killed process left beside them."""
     found = (path for path in (folder / tenant).glob("*") if not path.name.startswith("."))

@@ -28,10 +28,12 @@ from app.messaging.envelope import Envelope
 from app.messaging.inbox import Partition, Record
 from app.runtime.ids import UuidV7Ids
 from tests.integration.conftest import OpenPool
-from tests.support.consumers import rows
+from tests.support.consumers import go_to_the_end, rows
+from tests.support.event_fixtures import StartUnit
 from tests.support.events import TOPIC
 from tests.support.kafka import Kafka
 from tests.support.orders import place_order, publish_catalog
+from tests.support.waiting import eventually
 
 REASON = RepairReason("tests", "rows were lost, see the test")
 NOW = timedelta()
@@ -165,6 +167,44 @@ async def test_a_log_that_lost_events_is_refused_and_nothing_is_changed(
 
     assert await projected(owner_connection, tenant_id) == {}
     assert (await from_outbox(operator, tenant_id)).changed_rows == 3
+
+
+async def test_a_rebuild_while_the_consumer_writes_new_events_loses_none_of_them(
+    *,
+    kafka: Kafka,
+    start_unit: StartUnit,
+    open_pool: OpenPool,
+    operator: Connection,
+    owner_connection: Connection,
+    tenant_id: str,
+    orders: list[UUID],
+) -> None:
+    await go_to_the_end(kafka, owner_connection, "order-projection")
+    consumer = await asyncio.to_thread(start_unit("consumer", "consumer-1").wait_ready)
+    open_unit_of_work = unit_of_work_factory(await open_pool("api"))
+    placed = list(orders)
+
+    async def go_on_ordering() -> None:
+        for _ in range(8):
+            placed.append(await place_order(open_unit_of_work, tenant_id))
+            await publish(kafka, owner_connection, tenant_id)
+
+    await publish(kafka, owner_connection, tenant_id)
+    ordering = asyncio.create_task(go_on_ordering())
+    rebuilds = 0
+    while not ordering.done():
+        await from_log(kafka, operator, tenant_id)
+        rebuilds += 1
+    await ordering
+
+    async def all_there() -> bool:
+        return await projected(owner_connection, tenant_id) == dict.fromkeys(placed, ("acknowledged", 1))
+
+    await eventually(all_there, "every order is projected")
+    assert rebuilds > 1
+    assert (await compare_projection(operator, tenant_id, NOW)).is_equal
+    await asyncio.to_thread(consumer.stop)
+    await go_to_the_end(kafka, owner_connection, "order-projection")
 
 
 class TwiceAtOnce(PostgresShadowProjection):

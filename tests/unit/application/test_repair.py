@@ -9,6 +9,7 @@ import pytest
 
 from app.application.repair import (
     CLOSE_REACTION,
+    DISCARD_EVENT,
     REQUEUE_EVENT,
     RETRY_REACTION,
     RETRY_START,
@@ -34,6 +35,9 @@ class Store:
     async def requeue_event(self, event_id: UUID) -> Repaired | None:
         return Repaired("acme", "outbox_event", str(event_id), {}, {}) if event_id in self.parked else None
 
+    async def discard_event(self, event_id: UUID) -> Repaired | None:
+        return await self.requeue_event(event_id)
+
     async def retry_start(self, order_id: UUID) -> Repaired | None:
         return Repaired("acme", "workflow_reference", str(order_id), {}, {}) if order_id in self.waiting else None
 
@@ -52,6 +56,7 @@ class Store:
     ("repair", "action"),
     [
         (REQUEUE_EVENT, "repair.outbox.requeue"),
+        (DISCARD_EVENT, "repair.outbox.discard"),
         (RETRY_START, "repair.workflow.retry"),
         (RETRY_REACTION, "repair.reaction.retry"),
         (CLOSE_REACTION, "repair.reaction.close"),
@@ -67,7 +72,7 @@ async def test_a_repair_is_audited_under_its_name(repair: Repair, action: str) -
     assert store.audited == [(action, str(target))]
 
 
-@pytest.mark.parametrize("repair", [REQUEUE_EVENT, RETRY_START, RETRY_REACTION, CLOSE_REACTION])
+@pytest.mark.parametrize("repair", [REQUEUE_EVENT, DISCARD_EVENT, RETRY_START, RETRY_REACTION, CLOSE_REACTION])
 async def test_what_cannot_be_repaired_is_named_and_not_audited(repair: Repair) -> None:
     target, store = uuid4(), Store()
 

@@ -13,7 +13,17 @@ from prometheus_client import CollectorRegistry
 
 from app.application.consumption import Tally
 from app.entrypoints.consumer.loop import Consumer, ConsumerGroup, GroupPolicy
-from app.messaging.inbox import InboxEntry, Partition, PositionLost, PositionMoved, Record
+from app.messaging import cloudevents
+from app.messaging.inbox import (
+    HaltKind,
+    InboxEntry,
+    KeptHalt,
+    Partition,
+    PositionLost,
+    PositionMoved,
+    Record,
+    RecordUnreadable,
+)
 from app.messaging.parking import Failure, GroupState, ParkedEvent, ParkedName, ParkedState
 from app.messaging.retry import Backoff, Poison, Unavailable
 from app.runtime.metrics import ConsumerMetrics
@@ -71,6 +81,17 @@ class Database:
     refused: set[str] = field(default_factory=set)
     defective: set[str] = field(default_factory=set)
     dues: int = 0
+    halted: dict[Partition, KeptHalt] = field(default_factory=dict)
+    is_window_over: bool = False
+
+    async def halts(self, partitions: Sequence[Partition]) -> Mapping[Partition, KeptHalt]:
+        return {partition: halt for partition, halt in self.halted.items() if partition in partitions}
+
+    async def halt(self, partition: Partition, halt: KeptHalt) -> None:
+        self.halted.setdefault(partition, halt)
+
+    async def lift(self, partition: Partition) -> None:
+        self.halted.pop(partition)
 
     @property
     def applied(self) -> list[str]:
@@ -96,7 +117,8 @@ class Database:
         return GroupState(
             parked_aggregates=len(heads),
             parked_events=len(self.rows.parked),
-            failing=sum(event.attempts > 0 for event in heads),
+            # The window does not move on while a partition rests because of the limit.
+            failing=sum(event.attempts > 0 for event in heads) if self.halted or not self.is_window_over else 0,
             dead_letters=sum(event.state is ParkedState.DEAD for event in heads),
         )
 
@@ -135,6 +157,8 @@ class Transaction:
         return {event.aggregate_key for event in self.rows.parked if event.aggregate_key in keys}
 
     async def add(self, event: ParkedEvent, retry_after: timedelta) -> None:
+        if event.aggregate_key == "unparkable":
+            raise KeyError(event.aggregate_key)
         self.rows.parked.append(event)
 
     async def get(self, name: ParkedName) -> ParkedEvent | None:
@@ -169,6 +193,11 @@ async def apply(unit: Transaction, events: Sequence[Event]) -> Tally:
     return Tally(applied=len(events))
 
 
+def read_whole(item: Record) -> Event:
+    cloudevents.decode(item.headers)
+    return read(item)
+
+
 @dataclass
 class Log:
     """A topic in lists: hands out from the positions, like Kafka does."""
@@ -179,6 +208,8 @@ class Log:
     paused: set[Partition] = field(default_factory=set)
     reported: dict[Partition, int] = field(default_factory=dict)
     lost: dict[Partition, int] = field(default_factory=dict)
+    unreadable: dict[Partition, int] = field(default_factory=dict)
+    rebalance_at: int = 1
     polls: int = 0
     stop_after: int = 6
     shutdown: Shutdown = field(default_factory=Shutdown)
@@ -187,11 +218,21 @@ class Log:
         self.polls += 1
         if self.polls >= self.stop_after:
             self.shutdown.request()
-        if self.polls == 1:
+        if self.polls in {1, self.rebalance_at}:
             assert self.consumer is not None
-            for partition, offset in (await self.consumer.load_positions(list(self.records))).items():
-                self.at[partition] = offset or 0
-        lost = {partition: offset for partition, offset in self.lost.items() if partition not in self.paused}
+            assignment = await self.consumer.load_positions(list(self.records))
+            # Like the client, it keeps what is paused unless it is told.
+            self.paused = set(assignment.resting)
+            await self.seek(assignment.positions)
+        if unreadable := {known: at for known, at in self.unreadable.items() if known not in self.paused}:
+            self.paused.clear()
+            self.rebalance_at = self.polls + 1
+            raise RecordUnreadable(unreadable, "a header is not UTF-8")
+        lost = {
+            partition: offset
+            for partition, offset in self.lost.items()
+            if partition not in self.paused and self.at[partition] == offset
+        }
         if lost:
             self.paused |= set(lost)
             raise PositionLost(lost)
@@ -324,6 +365,33 @@ async def test_an_unreadable_event_is_a_dead_letter_at_once_and_the_partition_go
     assert it.figure("cpq_consumer_events_total", outcome="dead") == 1
 
 
+@pytest.mark.parametrize("value", [None, b"poison"])
+@pytest.mark.parametrize("key", [None, b"a"])
+async def test_a_record_that_nobody_should_have_written_is_a_dead_letter(
+    it: Bench, key: bytes | None, value: bytes | None
+) -> None:
+    odd = Record(P0, 0, key, value, (("ce_id", None), ("", b"\xff")))
+    it.log.records = {P0: [odd, record(P0, 1)]}
+    it.consumer._group = ConsumerGroup("g", read_whole, apply)
+
+    await it.run()
+
+    [letter, _] = it.database.rows.parked
+    assert (letter.record, letter.state, letter.event_id) == (odd, ParkedState.DEAD, None)
+    assert letter.failure == Failure("unreadable", "malformed", "header ce_id has no value")  # type: ignore[arg-type]
+    assert it.database.stored == {P0: 2}
+
+
+async def test_an_event_that_cannot_even_be_set_aside_halts_its_partition_alone(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, 0, "poison", key="unparkable"), record(P0, 1)], P1: [record(P1, 0)]}
+
+    await it.run()
+
+    assert it.database.applied == ["1:0:ok"]
+    assert it.database.stored == {P1: 1}
+    assert "t[0] halted at offset 0: the event cannot be set aside: KeyError" in it.notifier.statuses[-1]
+
+
 async def test_a_failing_event_parks_its_aggregate_alone_and_is_given_up_after_its_last_try(it: Bench) -> None:
     it.log.records = {P0: [record(P0, 0, key="a"), record(P0, 1, key="b"), record(P0, 2, key="a")]}
     it.database.refused = {"0:0:ok"}
@@ -444,6 +512,137 @@ async def test_a_lost_position_halts_and_never_jumps(it: Bench) -> None:
     assert it.database.applied == ["1:0:ok"]
     assert it.database.stored[P0] == 7
     assert "t[0] halted at offset 7: Kafka does not have this offset" in it.notifier.statuses[-1]
+
+
+async def test_a_lost_position_rests_until_somebody_moves_it_even_where_the_log_has_the_offset_again(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, 100)]}
+    it.log.lost = {P0: 100}
+    it.database.rows.stored = {P0: 100}
+    it.log.stop_after = 60
+    poll = it.log.poll
+
+    async def poll_and_repair(patience: float) -> Mapping[Partition, Sequence[Record]]:
+        if it.log.polls == 5:
+            # A new log under the same name has grown beyond the position.
+            it.log.lost = {}
+            it.log.records[P0] = [record(P0, offset) for offset in range(102)]
+        if it.log.polls == 40:
+            assert it.database.applied == []
+            it.database.stored[P0] = 0
+        return await poll(patience)
+
+    it.log.poll = poll_and_repair  # type: ignore[method-assign]
+    await it.run()
+
+    assert it.database.applied == [f"0:{offset}:ok" for offset in range(102)]
+    assert it.database.halted == {}
+    assert it.figure("cpq_consumer_paused_partitions") == 0
+
+
+async def test_a_first_read_where_events_are_gone_already_rests_until_somebody_sets_the_position(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, 50)]}
+    it.log.lost = {P0: 0}
+    it.log.stop_after = 60
+    poll = it.log.poll
+
+    async def poll_and_decide(patience: float) -> Mapping[Partition, Sequence[Record]]:
+        if it.log.polls == 30:
+            assert it.database.halted[P0].stored is None
+            assert "t[0] halted at offset 0: Kafka does not have this offset" in it.notifier.statuses[-1]
+            it.database.stored[P0] = 50
+        return await poll(patience)
+
+    it.log.poll = poll_and_decide  # type: ignore[method-assign]
+    await it.run()
+
+    assert it.database.applied == ["0:50:ok"]
+    assert it.database.halted == {}
+
+
+@pytest.mark.parametrize("again", ["rebalance", "restart"])
+async def test_a_partition_that_rests_goes_on_resting_after(it: Bench, again: str) -> None:
+    it.log.records = {P0: [record(P0, 100)], P1: [record(P1, 0)]}
+    if again == "restart":
+        it.database.halted = {P0: KeptHalt(HaltKind.POSITION_LOST, 100, "unread events are gone")}
+    else:
+        it.log.lost = {P0: 100}
+        it.log.rebalance_at = 3
+    it.database.rows.stored = {P0: 100}
+    poll = it.log.poll
+
+    async def poll_and_grow(patience: float) -> Mapping[Partition, Sequence[Record]]:
+        if it.log.polls == 2:
+            it.log.lost = {}
+        return await poll(patience)
+
+    it.log.poll = poll_and_grow  # type: ignore[method-assign]
+    await it.run()
+
+    assert it.database.applied == ["1:0:ok"]
+    assert it.log.paused == {P0}
+    assert it.figure("cpq_consumer_paused_partitions") == 1
+    assert "t[0] halted at offset 100" in it.notifier.statuses[-1]
+
+
+async def test_the_database_down_when_a_position_is_lost_forgets_no_halt(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, 100)]}
+    it.log.lost = {P0: 100}
+    it.database.rows.stored = {P0: 100}
+    it.log.stop_after = 30
+    keep = it.database.halt
+    outages = 2
+
+    async def halt_or_fail(partition: Partition, halt: KeptHalt) -> None:
+        nonlocal outages
+        it.log.lost = {}
+        if outages:
+            outages -= 1
+            raise Unavailable("postgresql", "refused")
+        await keep(partition, halt)
+
+    it.database.halt = halt_or_fail  # type: ignore[method-assign]
+    await it.run()
+
+    assert it.database.applied == []
+    assert it.database.halted[P0].stored == 100
+
+
+async def test_a_record_that_the_client_cannot_read_halts_its_partition_while_others_flow(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, 3)], P1: [record(P1, offset) for offset in range(3)]}
+    it.log.unreadable = {P0: 3}
+    it.log.stop_after = 40
+    poll = it.log.poll
+
+    async def poll_and_mend(patience: float) -> Mapping[Partition, Sequence[Record]]:
+        if it.log.polls == 30:
+            assert it.database.applied == ["1:0:ok", "1:1:ok", "1:2:ok"]
+            assert "t[0] halted at offset 3: Kafka's client cannot read this record" in it.notifier.statuses[-1]
+            it.log.unreadable = {}
+        return await poll(patience)
+
+    it.log.poll = poll_and_mend  # type: ignore[method-assign]
+    it.database.rows.stored = {P0: 3}
+    await it.run()
+
+    assert it.database.applied[-1] == "0:3:ok"
+
+
+async def test_the_end_of_the_limits_window_ends_no_halt(it: Bench) -> None:
+    it.log.records = {P0: [record(P0, offset, "poison") for offset in range(9)]}
+    it.log.stop_after = 60
+    poll = it.log.poll
+
+    async def poll_later(patience: float) -> Mapping[Partition, Sequence[Record]]:
+        it.database.is_window_over = it.log.polls > 5
+        if it.log.polls == 40:
+            assert len(it.database.rows.parked) == 3
+            it.database.halted.clear()  # as an operator does who acknowledges
+        return await poll(patience)
+
+    it.log.poll = poll_later  # type: ignore[method-assign]
+    await it.run()
+
+    assert it.database.stored == {P0: 9}
 
 
 async def test_the_database_down_loses_nothing_and_is_waited_out(it: Bench) -> None:

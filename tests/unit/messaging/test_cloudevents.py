@@ -67,12 +67,15 @@ def test_a_missing_header_is_named(missing: str) -> None:
         ("ce_id", b"not-a-uuid", "ce_id is not a UUID"),
         ("ce_sequence", b"-1", "ce_sequence is not a number"),
         ("ce_sequence", "²".encode(), "ce_sequence is not a number"),
+        ("ce_sequence", b"9" * 5000, "ce_sequence is not a number"),
+        ("ce_id", None, "ce_id has no value"),
+        ("content-type", None, "content-type has no value"),
         ("ce_tenantid", b"\xff", "ce_tenantid is not UTF-8"),
         ("ce_specversion", b"0.3", "ce_specversion is not 1.0"),
         ("ce_time", b"yesterday", "ce_time is not a timestamp"),
     ],
 )
-def test_a_malformed_header_is_named(name: str, value: bytes, message: str) -> None:
+def test_a_malformed_header_is_named(name: str, value: bytes | None, message: str) -> None:
     headers = [(known, value if known == name else given) for known, given in cloudevents.encode(ENVELOPE)]
 
     with pytest.raises(Poison, match=message):

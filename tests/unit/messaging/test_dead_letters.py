@@ -12,9 +12,9 @@ import pytest
 from app.contracts.loader import DIRECTORY
 from app.messaging.dead_letters import DeadLetter, DeadLetterPublisher, document
 from app.messaging.envelope import Envelope
-from app.messaging.inbox import Partition, Record
+from app.messaging.inbox import Header, Partition, Record
 from app.messaging.outbox import Delivery, Published, Rejected
-from app.messaging.parking import Category, aggregate_key, failure_of
+from app.messaging.parking import Category, aggregate_key, event_id_of, failure_of
 from app.messaging.retry import Backoff, Poison, Unavailable
 from tests.support.builders import NOON
 
@@ -51,8 +51,9 @@ def test_a_dead_letter_has_its_nine_fields_and_what_the_schema_requires() -> Non
     [
         replace(LETTER, record=None),
         replace(LETTER, record=Record(PLACE, 41, None, b"x" * 600_000, ())),
+        replace(LETTER, record=Record(PLACE, 41, b"order-1", b"{}", (("ce_id", None),))),
     ],
-    ids=["no longer parked", "too large"],
+    ids=["no longer parked", "too large", "a header without a value"],
 )
 def test_what_cannot_travel_is_referred_to(letter: DeadLetter) -> None:
     assert document(letter, "inline")["payload"] == {"reference": "oms.order.events.v1[2]@41"}
@@ -123,3 +124,29 @@ def test_failures_are_named_without_the_events_data() -> None:
 def test_a_record_without_a_key_is_an_aggregate_of_its_own() -> None:
     assert aggregate_key(Record(PLACE, 5, None, b"", ())) == "oms.order.events.v1[2]@5"
     assert aggregate_key(Record(PLACE, 5, b"a\x00\xff", b"", ())) == "a\\x00\\xff"
+
+
+def test_a_key_longer_than_an_index_takes_is_shortened_and_still_one_aggregates_own() -> None:
+    keys = [aggregate_key(Record(PLACE, 5, b"k" * 4000 + last, b"", ())) for last in (b"1", b"2")]
+
+    assert keys[0] != keys[1]
+    assert max(len(key.encode()) for key in keys) < 600
+    assert keys[0] == aggregate_key(Record(PLACE, 9, b"k" * 4000 + b"1", b"", ()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "event_id"),
+    [
+        ((("ce_id", str(UUID(int=8)).encode()), ("ce_type", None)), UUID(int=8)),
+        ((("ce_id", None),), None),
+        ((("ce_id", b"\xff"),), None),
+        ((("ce_id", b"8"),), None),
+        ((("ce_id", str(UUID(int=8)).encode()), ("ce_id", str(UUID(int=9)).encode())), None),
+        ((), None),
+    ],
+    ids=["another header is wrong", "no value", "not UTF-8", "no UUID", "there twice", "no headers"],
+)
+def test_the_id_of_an_event_is_asked_for_whatever_is_wrong_with_it(
+    headers: tuple[Header, ...], event_id: UUID | None
+) -> None:
+    assert event_id_of(Record(PLACE, 5, None, None, headers)) == event_id

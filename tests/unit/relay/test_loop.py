@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from app.messaging.outbox import (
     Backlog,
     Delivery,
     Leases,
+    PayloadContract,
     PendingEvent,
     Published,
     Rejected,
@@ -22,9 +23,11 @@ from app.messaging.outbox import (
     Settlement,
     Undelivered,
 )
+from app.messaging.payload_contract import SchemaContract
 from app.messaging.retry import Backoff, Unavailable
 from app.runtime.metrics import RelayMetrics
 from app.runtime.shutdown import Shutdown
+from tests.support.events import order_event
 
 PACE = Pace(batch_size=10, poll_interval=0.01, lease_duration=timedelta(seconds=15))
 
@@ -184,14 +187,19 @@ class Bench:
         await self.relay.stop()
 
 
-def bench(*events: PendingEvent, publisher: FakePublisher | None = None, feeds: int = 3) -> Bench:
+def bench(
+    *events: PendingEvent,
+    publisher: FakePublisher | None = None,
+    feeds: int = 3,
+    contract: PayloadContract | None = None,
+) -> Bench:
     shutdown, registry, clock = Shutdown(), CollectorRegistry(), HandClock()
     store, publisher = FakeStore(list(events)), publisher or FakePublisher()
     notifier = RecordingNotifier(shutdown, feeds)
-    contract = FakeContract()
+    fake_contract = FakeContract()
     relay = Relay(
         store=store,
-        contract=contract,
+        contract=contract or fake_contract,
         publisher=publisher,
         wake=asyncio.Event(),
         shutdown=shutdown,
@@ -202,7 +210,7 @@ def bench(*events: PendingEvent, publisher: FakePublisher | None = None, feeds: 
         event_backoff=Backoff(1, 300, chance=lambda: 1.0),
         outage_backoff=Backoff(0.01, 0.01),
     )
-    return Bench(relay, store, contract, publisher, notifier, registry, clock)
+    return Bench(relay, store, fake_contract, publisher, notifier, registry, clock)
 
 
 async def test_claimed_events_are_published_and_then_marked() -> None:
@@ -236,6 +244,30 @@ async def test_a_poison_event_is_parked_and_the_others_go_on() -> None:
     assert [type(item.delivery) for item in it.store.settled] == [Rejected, Published]
     assert it.figure("cpq_relay_parked_total") == 1
     assert it.figure("cpq_relay_publish_failures_total") == 1
+
+
+async def test_an_event_that_cannot_even_be_judged_is_parked_alone() -> None:
+    deep = order_event("acme", UUID(int=1), 1)
+    deep = replace(deep, payload=f'{{"more": {"[" * 20_000}{"]" * 20_000}}}')
+    sound = order_event("acme", UUID(int=2), 1)
+    it = bench(PendingEvent(deep, 0), PendingEvent(sound, 0), contract=SchemaContract())
+
+    await it.run()
+
+    assert [item.delivery for item in it.store.settled] == [
+        Rejected("the payload cannot be judged: RecursionError", SchemaContract().version),
+        Published(0, 1),
+    ]
+
+
+async def test_an_event_that_only_the_brokers_state_keeps_is_tried_again_as_soon_as_after_an_outage() -> None:
+    late = PendingEvent(event(1).envelope, attempts=8)
+    it = bench(late, publisher=FakePublisher(lambda _: Undelivered("NotEnoughReplicasError", passes=True)))
+
+    await it.run()
+
+    [settled] = it.store.settled
+    assert settled.retry_after <= timedelta(seconds=0.01)
 
 
 async def test_an_undelivered_event_waits_longer_each_time() -> None:

@@ -34,3 +34,22 @@ FROM unnest(%(event_ids)s::uuid [], %(topics)s::text [], %(partitions)s::integer
     AS entry (event_id, topic, kafka_partition, kafka_offset)
 ON CONFLICT (consumer_group, event_id) DO NOTHING
 RETURNING event_id;
+
+-- name: halts
+-- Which partitions wait for an operator.
+SELECT halt.topic, halt.kafka_partition, halt.kind, halt.stored_offset, halt.reason
+FROM cpq.consumer_halt AS halt
+INNER JOIN unnest(%(topics)s::text [], %(partitions)s::integer []) AS asked (topic, kafka_partition)
+    ON halt.topic = asked.topic AND halt.kafka_partition = asked.kafka_partition
+WHERE halt.consumer_group = %(group)s;
+
+-- name: halt
+-- The first reason stays until an operator decides.
+INSERT INTO cpq.consumer_halt (consumer_group, topic, kafka_partition, kind, stored_offset, reason)
+VALUES (%(group)s, %(topic)s, %(partition)s, %(kind)s, %(stored)s, %(reason)s)
+ON CONFLICT (consumer_group, topic, kafka_partition) DO NOTHING;
+
+-- name: lift
+-- An operator decided.
+DELETE FROM cpq.consumer_halt
+WHERE consumer_group = %(group)s AND topic = %(topic)s AND kafka_partition = %(partition)s;

@@ -80,8 +80,8 @@ FROM unnest(%(shards)s::smallint [], %(fences)s::bigint []) AS held (shard, fenc
 WHERE lease.shard = held.shard AND lease.fence = held.fence AND lease.owner = %(owner)s;
 
 -- name: claim
--- Of each aggregate only its lowest unpublished event, and only when its predecessor is published: a predecessor that
--- is pending, parked, or not even visible yet holds back all that follow. Retention must keep each aggregate's newest row.
+-- Of each aggregate only its lowest unpublished event, and only when its predecessor is published, or discarded by an
+-- operator: one that is pending, parked, or not even visible yet holds back all that follow. Retention must keep each aggregate's newest row.
 SELECT
     due.event_id, due.tenant_id, due.aggregate_type, due.aggregate_id, due.aggregate_seq, due.event_type, due.topic,
     due.partition_key, due.payload, due.traceparent, due.occurred_at, due.attempts
@@ -102,7 +102,7 @@ CROSS JOIN LATERAL (
                 WHERE
                     predecessor.aggregate_id = event.aggregate_id
                     AND predecessor.aggregate_seq = event.aggregate_seq - 1
-                    AND predecessor.state = 'published'
+                    AND predecessor.state IN ('published', 'discarded')
             )
         )
     ORDER BY event.aggregate_id, event.aggregate_seq
@@ -163,4 +163,4 @@ SELECT
     coalesce(extract(EPOCH FROM now() - min(occurred_at)), 0)::double precision AS oldest_age_seconds,
     count(DISTINCT aggregate_id) FILTER (WHERE state = 'parked') AS parked_aggregates
 FROM cpq.outbox_event
-WHERE state <> 'published';
+WHERE state <> 'published' AND state <> 'discarded';

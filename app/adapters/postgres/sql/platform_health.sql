@@ -13,7 +13,7 @@ WHERE NOT granted AND waitstart < now() - %(longer_than)s::interval;
 
 -- name: outbox
 -- Events committed and not published.
-SELECT count(*)::integer AS backlog FROM cpq.outbox_event WHERE state <> 'published';
+SELECT count(*)::integer AS backlog FROM cpq.outbox_event WHERE state <> 'published' AND state <> 'discarded';
 
 -- name: open_fallout
 -- Cases that wait for a person.

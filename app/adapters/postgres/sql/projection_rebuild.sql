@@ -42,7 +42,7 @@ FROM cpq.outbox_event AS event
 LEFT JOIN cpq.order_projection_shadow AS shadow
     ON shadow.rebuild_id = %(rebuild_id)s AND shadow.order_id = event.aggregate_id
 WHERE
-    event.topic = %(topic)s AND event.aggregate_id > %(after)s
+    event.topic = %(topic)s AND event.aggregate_id > %(after)s AND event.state <> 'discarded'
     AND event.aggregate_seq > coalesce(shadow.applied_seq, 0)
     AND (%(tenant_id)s::text IS NULL OR event.tenant_id = %(tenant_id)s)
 ORDER BY event.aggregate_id, event.aggregate_seq DESC

@@ -9,6 +9,17 @@ FROM before
 WHERE e.event_id = before.event_id
 RETURNING e.tenant_id, before.state, before.attempts, before.last_error;
 
+-- name: discard_event
+-- A parked event is never published; the next one of its aggregate may go, and nothing waits for a notification.
+WITH before AS (
+    SELECT event_id, state, attempts, last_error FROM cpq.outbox_event
+    WHERE event_id = %(event_id)s AND state = 'parked' FOR UPDATE
+)
+UPDATE cpq.outbox_event AS e SET state = 'discarded'
+FROM before
+WHERE e.event_id = before.event_id
+RETURNING e.tenant_id, before.state, before.attempts, before.last_error, e.event_type, e.aggregate_seq;
+
 -- name: retry_start
 -- A reference that waits or failed is due now.
 WITH before AS (

@@ -15,9 +15,9 @@ def command(
     context: typer.Context,
     brokers: Annotated[int, typer.Option(min=1, help="Kafka brokers of this environment.")] = 1,
 ) -> Outcome:
-    """List missing topics, too few partitions, other settings and other access; exit 3 when there are any.
+    """List missing topics, other settings and other access; exit 3 when there are any.
 
-    What would shrink a topic, another number of copies, and brokers that create topics by themselves are refused by
+    What would shrink a topic, or grow one with a key, another number of copies, and brokers that create topics by themselves are refused by
     name: a person has to decide. `topics diff` lists them beside the rest.
     """
     session: Session = context.obj
