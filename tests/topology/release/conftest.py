@@ -61,13 +61,12 @@ class Environment:
         self,
         *extra: str,
         playbooks: tuple[str, ...] = ("release.yml",),
-        root: Path = ROOT,
         at: Mapping[str, Callable[[], object]] | None = None,
     ) -> Run:
         """Run the runbook; call what `at` says as soon as a line of output has the text."""
         waiting = dict(at or {})
         lines: list[str] = []
-        with self.start(*extra, playbooks=playbooks, root=root) as process:
+        with self.start(*extra, playbooks=playbooks) as process:
             assert process.stdout is not None
             stop = threading.Timer(RUN_SECONDS, self.kill, [process])
             stop.start()
@@ -83,14 +82,12 @@ class Environment:
                 stop.cancel()
         return Run(process.returncode, "".join(lines))
 
-    def start(
-        self, *extra: str, playbooks: tuple[str, ...] = ("release.yml",), root: Path = ROOT
-    ) -> subprocess.Popen[str]:
+    def start(self, *extra: str, playbooks: tuple[str, ...] = ("release.yml",)) -> subprocess.Popen[str]:
         """Start the runbook in a process group of its own."""
         command = [str(ANSIBLE), "-i", str(INVENTORY), *playbooks, *self.arguments, *extra]
         return subprocess.Popen(
             command,
-            cwd=root,
+            cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "ANSIBLE_NOCOLOR": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
