@@ -60,7 +60,8 @@ UNIT = f"/etc/systemd/system/{RELAY}"
 SETTINGS = "/etc/cpq-oms/api.env"
 WRAPPER = "/usr/local/bin/cpq-oms-admin"
 CREDENTIALS = "/etc/cpq-oms/credentials"
-LOOP = "/opt/cpq-oms/consumer/current/lib/python3.13/site-packages/app/entrypoints/consumer/loop.py"
+PROGRAM = "lib/python3.13/site-packages/app/entrypoints/consumer/loop.py"
+LOOP = f"/opt/cpq-oms/consumer/current/{PROGRAM}"
 CAN_DELETE = psql("SELECT has_table_privilege('cpq_api', 'cpq.quote', 'DELETE')")
 CAN_READ = psql("SELECT has_table_privilege('cpq_api', 'cpq.quote', 'SELECT')")
 DRIFTS = {
@@ -92,7 +93,11 @@ DRIFTS = {
         "systemctl is-enabled cpq-oms-worker@starter.service",
         (changed("cpq-oms-worker@starter.service"), "+enabled"),
     ),
-    "installed artifact": Drift(f"echo '# altered' >> {LOOP}", f"sha256sum {LOOP}", ("?",)),
+    "installed artifact": Drift(
+        f"echo '# altered' >> {LOOP}",
+        f"sha256sum {LOOP}",
+        (changed("consumer"), f"-RELEASE altered: {PROGRAM}", "+RELEASE installed"),
+    ),
     "stopped timer": Drift(f"systemctl stop {TIMER}", f"systemctl is-active {TIMER}", ("changed Start the timers",)),
     "package": Drift(
         "dpkg --purge --force-depends curl",
@@ -125,7 +130,8 @@ def test_every_alteration_is_reported_repaired_and_then_gone(environment: Enviro
     run = environment.release("--diff", playbooks=("playbooks/base.yml", "release.yml"))
 
     assert run.code == 0, run.output
-    reported = lines(run.output)
+    release_id = environment.sql("SELECT release_id FROM cpq.release_run ORDER BY started_at DESC LIMIT 1")[0]
+    reported = lines(run.output.replace(release_id, "RELEASE"))
     expected = {name: drift.reports for name, drift in DRIFTS.items()} | {
         "topic": (f"set retention.ms={retention} on {TOPIC}",)
     }
