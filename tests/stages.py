@@ -12,6 +12,8 @@ Usage: python -m tests.stages [STAGE ...]   (all stages without arguments)
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
 import os
 import random
@@ -29,7 +31,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from bootstrap import COMMANDS
+from tests.support.end_state import difference, end_state
 from tests.support.process_tree import descendants, end, end_with_parent
+from tests.support.released_host import find_host
 from tests.support.scratch_environment import ScratchEnvironment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,9 +44,12 @@ BIN = Path(sys.executable).parent
 ENVIRONMENT = "ci"
 # No stage may hang for ever: three times the budget of the longest.
 LONGEST_SECONDS = 2400
-KILLS = 2
 # The same every time, so that a failure is the change's; other ones by CPQ_TEST_SEED and CPQ_FAULTS_SEED.
 SEED = "56"
+# What the set-up says when it was interrupted.
+RESUMES = "Interrupted; the same command resumes."
+# Short enough for every play, or the next one, to be at work still.
+LATE_SECONDS = 1.5
 # What is interrupted may clean up for so long before it is killed.
 GRACE_SECONDS = 60
 LOOK_SECONDS = 0.5
@@ -114,6 +124,8 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
                 process.wait(GRACE_SECONDS)
             end(descendants(process.pid), signal.SIGKILL)
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _end_with_runner() -> None:
@@ -180,40 +192,107 @@ def faults() -> Result:
     return result
 
 
-def kill_release(seconds: float) -> None:
-    """Start the release and kill it with all its children after some seconds, as a power cut of the terminal would."""
-    print(f"  -> make release ENV={ENVIRONMENT}, killed after {seconds:.1f} s", flush=True)
-    with running(
-        ["make", "release", f"ENV={ENVIRONMENT}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as release:
+@dataclass(frozen=True)
+class Cut:
+    """A moment at which a run of the release is ended: some time after it announced a play."""
+
+    play: str
+    seconds: float
+    signal: signal.Signals
+
+
+def plays(playbook: Path) -> list[str]:
+    """Name the plays that a run of the playbook announces, in order."""
+    found: list[str] = []
+    for play in yaml.safe_load(playbook.read_text()):
+        found += plays(playbook.parent / play["import_playbook"]) if "import_playbook" in play else [play["name"]]
+    return found
+
+
+@functools.cache
+def phases() -> tuple[list[str], list[str]]:
+    """Name the plays of `make release`: those that bring hosts, services and bundle, and those of the release itself."""
+    *set_up, release = (plays(ROOT / playbook) for playbook in COMMANDS["release"].playbooks)
+    return list(itertools.chain(*set_up)), release
+
+
+def cuts(seed: int) -> list[Cut]:
+    """Choose the moments: a kill of the set-up, a Ctrl-C anywhere, a kill of the release itself.
+
+    Each is bound to a line of the run's own output, so that a faster machine moves it along; a play is announced whether
+    or not it has anything to do.
+    """
+    points = random.Random(seed)
+    set_up, release = phases()
+    chosen = ((set_up, signal.SIGKILL), (set_up + release, signal.SIGINT), (release, signal.SIGKILL))
+    return [Cut(points.choice(names), points.uniform(0, LATE_SECONDS), number) for names, number in chosen]
+
+
+def cut_release(cut: Cut, command: Sequence[str]) -> bool:
+    """Run the release until the cut; tell whether it was still running then, and ended as whoever cut it may expect.
+
+    SIGKILL goes to everything at once, as when the control machine loses its power, and SIGINT to the whole terminal, as
+    Ctrl-C does: then the set-up has to stop by itself and to say how to go on.
+    """
+    print(f"  -> {' '.join(command)}, {cut.signal.name} {cut.seconds:.1f} s into: {cut.play}", flush=True)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": {**os.environ, "PYTHONUNBUFFERED": "1"}}
+    with running(command, **options) as release:
+        said: list[str] = []
+        for line in release.stdout or ():
+            said.append(line)
+            if line.strip() == f"== {cut.play}":
+                break
+        else:
+            print(f"{''.join(said)[-4000:]}\n  it ended before", flush=True)
+            return False
+        time.sleep(cut.seconds)
+        if release.poll() is not None:
+            print("  it ended before", flush=True)
+            return False
+        if cut.signal == signal.SIGKILL:
+            end(descendants(release.pid), signal.SIGKILL)
+            return release.wait(GRACE_SECONDS) == -signal.SIGKILL
+        os.killpg(release.pid, cut.signal)
         try:
-            release.wait(seconds)
+            last, _ = release.communicate(timeout=GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(release.pid, signal.SIGKILL)
-            release.wait()
+            print(f"  it did not stop within {GRACE_SECONDS} s", flush=True)
+            return False
+    is_told = release.returncode != 0 and RESUMES in last
+    if not is_told:
+        print(f"{last[-4000:]}\n  exit {release.returncode}, and '{RESUMES}' was to be said", flush=True)
+    return is_told
 
 
 def environment_up() -> Result:
-    """The environment of the tests is released exactly as the README says, under its own name, and survives kills.
+    """The environment of the tests is released exactly as the README says, under its own name, and survives being cut short.
 
-    The first runs are killed at seeded random points. What the last one leaves is held to its declaration by all that
-    follows, first of all by a run with nothing to do: a trace of a kill would show as a change there.
+    What the run that resumes leaves is held to its declaration by all that follows, first of all by a run with nothing to
+    do: it must report no change, and nothing on the host may differ after it.
     """
     seed = int(os.environ.get("CPQ_TEST_SEED", SEED))
-    points = random.Random(seed)
     print(f"  seed {seed} (CPQ_TEST_SEED)", flush=True)
-    for _ in range(KILLS):
-        kill_release(points.uniform(5, 85))
-    resumed = commands({"make release resumes": ["make", "release", f"ENV={ENVIRONMENT}"]})
-    with running(["make", "release", f"ENV={ENVIRONMENT}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as repeat:
+    command = ["make", "release", f"ENV={ENVIRONMENT}"]
+    result = Result()
+    for cut in cuts(seed):
+        result.add(f"make release is cut short in: {cut.play}", ok=cut_release(cut, command))
+    is_resumed = run_command("make release resumes", command)
+    result.add("make release resumes", ok=is_resumed)
+    if not is_resumed:
+        return result
+    before = end_state(find_host(ENVIRONMENT))
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as repeat:
         said, _ = repeat.communicate(timeout=LONGEST_SECONDS)
     changed = re.findall(r"^ *changed .*", said, re.MULTILINE)
     is_unchanged = repeat.returncode == 0 and not changed
     if not is_unchanged:
         print("\n".join(changed) or said[-4000:], flush=True)
     print(f"  repeat: {'nothing changed' if is_unchanged else 'FAILED'}", flush=True)
-    resumed.add("a repeat of make release finds nothing to change", ok=is_unchanged)
-    return resumed
+    result.add("a repeat of make release finds nothing to change", ok=is_unchanged)
+    differs = difference(before, end_state(find_host(ENVIRONMENT)))
+    print("\n".join(differs) if differs else "  the host is as it was before the repeat", flush=True)
+    result.add("a repeat of make release leaves the host as it was", ok=not differs)
+    return result
 
 
 def clean_up(stages: Collection[str]) -> Result:

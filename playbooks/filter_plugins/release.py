@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_TIERS = {"migrate": "admin", "reconcile": "admin", "postgresql": "db"}
+_TIERS = {"migrate": "admin", "reconcile": "admin", "resume": "admin", "postgresql": "db"}
 
 
 def release_targets(
@@ -57,7 +57,7 @@ def release_differs(groups: Mapping[str, Sequence[str]], hostvars: Any, before: 
         for name in sorted({*hostvars[host][before][kind], *hostvars[host][after][kind]})
         if hostvars[host][before][kind].get(name) != hostvars[host][after][kind].get(name)
         and not name.endswith((".timer", ".target", ".slice"))
-        and not name.startswith(("cpq-oms-admin@", "cpq-oms-migrate", "cpq-oms-reconcile"))
+        and not name.startswith(("cpq-oms-admin@", "cpq-oms-migrate", "cpq-oms-reconcile", "cpq-oms-resume"))
     ]
 
 

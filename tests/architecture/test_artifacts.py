@@ -170,6 +170,19 @@ def test_manifest_names_every_byte(bundle: Path) -> None:
     assert document["git_commit"] == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True).strip()
 
 
+def test_what_a_release_judges_beforehand_lies_open_in_the_bundle(bundle: Path) -> None:
+    """Held to the sources, which the test's clone was made of: the release reads these and no checkout."""
+    for folder, source in (("bpmn", "bpmn"), ("contracts", "app/contracts")):
+        laid_open = {path.relative_to(bundle / folder) for path in (bundle / folder).rglob("*") if path.is_file()}
+
+        assert laid_open
+        assert {path: (bundle / folder / path).read_text() for path in laid_open} == {
+            path: (ROOT / source / path).read_text() for path in laid_open
+        }
+    assert {path.name for path in (bundle / "bpmn").iterdir()} == {path.name for path in (ROOT / "bpmn").iterdir()}
+    assert {"job_types.yml", "processes.yml"} <= {path.name for path in (bundle / "contracts").iterdir()}
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_artifact_holds_what_it_declares(bundle: Path, unit: str) -> None:
     declaration = read_declarations(ROOT)[unit]

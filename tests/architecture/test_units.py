@@ -98,3 +98,20 @@ def test_jobs_of_the_operator_run_what_the_admin_unit_is_allowed() -> None:
         assert [line for line in job if line.split("=")[0] not in own] == [
             line for line in admin if line.split("=")[0] not in own
         ]
+
+
+def test_every_timer_that_a_release_pauses_runs_again_by_itself_when_the_release_is_gone() -> None:
+    paused = yaml.safe_load((ROOT / "playbooks/release/vars.yml").read_text())["release_risky_timers"]
+
+    assert sections("cpq-oms-resume.service")["[Unit]"][-1] == f"OnSuccess={' '.join(paused)}"
+    assert "[Install]" not in sections("cpq-oms-resume.timer"), "a host that starts begins no release"
+
+
+def test_paused_timers_wait_longer_than_the_longest_step_of_a_release() -> None:
+    def minutes(name: str, section: str, key: str) -> int:
+        [value] = [line for line in sections(name)[section] if line.startswith(f"{key}=")]
+        return int(value.removeprefix(f"{key}=").removesuffix("min"))
+
+    lease = minutes("cpq-oms-resume.timer", "[Timer]", "OnActiveSec")
+
+    assert lease > minutes("cpq-oms-migrate.service", "[Service]", "TimeoutStartSec")

@@ -385,8 +385,10 @@ def _logs(run: Run, oracle: Oracle) -> None:
                 tenant = document.get("tenant") or document.get("tenant_id")
                 if tenant in run.tenant_ids:
                     texts.append({"place": f"log of {name}", "item": number, "tenant_id": tenant, "content": line})
-        _search(run, oracle, f"log of {name}", log)
     oracle.add("text", texts)
+    # From their first line on: what a unit says when it starts is said before the run begins.
+    for name, log in ({unit.name: unit.log for unit in run.units} | run.logs).items():
+        _search(run, oracle, f"log of {name}", log)
 
 
 def _crashes(log: str) -> list[str]:

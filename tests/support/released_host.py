@@ -78,13 +78,13 @@ class ReleasedHost:
             self.run(f"systemctl restart {names}")
 
 
-def find_host() -> ReleasedHost:
-    """Return the first host of the environment that CPQ_TEST_INVENTORY_ENV names, `ci` by default.
+def find_host(environment: str | None = None) -> ReleasedHost:
+    """Return the first host of an environment: without a name of that which CPQ_TEST_INVENTORY_ENV names, or of `ci`.
 
     Raises:
         FileNotFoundError: its hosts were never brought up.
     """
-    environment = os.environ.get("CPQ_TEST_INVENTORY_ENV", "ci")
+    environment = environment or os.environ.get("CPQ_TEST_INVENTORY_ENV", "ci")
     lines = (STATE / environment / "ssh_config").read_text().split("\n")
     words = [line.split() for line in lines if line.strip()]
     name = next(word[1] for word in words if word[0] == "Host" and "*" not in word[1])

@@ -486,7 +486,9 @@ class Convergence:
         if self._declared.services:
             wanted.append((TARGET, True))
         due = [(name, want) for name, want in wanted if (states[name]["UnitFileState"] == "enabled") != want]
-        timers = [name for name in self._module.params["unit_files"] if name.endswith(".timer")]
+        # A timer that says nothing of its installation is started by whoever needs it, and never by itself.
+        unit_files: Mapping[str, str] = self._module.params["unit_files"]
+        timers = [name for name, text in unit_files.items() if name.endswith(".timer") and "\n[Install]\n" in text]
         missing = [name for name in timers if not (UNIT_FILES / f"{TARGET}.wants" / name).is_symlink()]
         return [*due, *((name, True) for name in missing)]
 

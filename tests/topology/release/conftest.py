@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.process_tree import descendants, end
 from tests.support.released_host import ReleasedHost, find_host
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,8 +26,11 @@ INVENTORY = Path(os.environ.get("CPQ_TEST_INVENTORY", ROOT / "tests/support/inve
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 RUN_SECONDS = 240
 TIMER = "cpq-oms-reconcile.timer"
+# Lets that timer run again when the release is gone.
+LEASE = "cpq-oms-resume.timer"
 TENANT = "acme-telecom"
-# How the runbook announces where it is.
+# How the runbook announces where it is, or, for a step, has been.
+TIMERS_PAUSED = " Stop them for the time of the release"
 BASELINE_TAKEN = "release_checks : Run | Judge the platform: baseline"
 SMOKE_SEEN = "smoke : Run |"
 
@@ -61,13 +65,12 @@ class Environment:
         self,
         *extra: str,
         playbooks: tuple[str, ...] = ("release.yml",),
-        root: Path = ROOT,
         at: Mapping[str, Callable[[], object]] | None = None,
     ) -> Run:
         """Run the runbook; call what `at` says as soon as a line of output has the text."""
         waiting = dict(at or {})
         lines: list[str] = []
-        with self.start(*extra, playbooks=playbooks, root=root) as process:
+        with self.start(*extra, playbooks=playbooks) as process:
             assert process.stdout is not None
             stop = threading.Timer(RUN_SECONDS, self.kill, [process])
             stop.start()
@@ -83,14 +86,12 @@ class Environment:
                 stop.cancel()
         return Run(process.returncode, "".join(lines))
 
-    def start(
-        self, *extra: str, playbooks: tuple[str, ...] = ("release.yml",), root: Path = ROOT
-    ) -> subprocess.Popen[str]:
+    def start(self, *extra: str, playbooks: tuple[str, ...] = ("release.yml",)) -> subprocess.Popen[str]:
         """Start the runbook in a process group of its own."""
         command = [str(ANSIBLE), "-i", str(INVENTORY), *playbooks, *self.arguments, *extra]
         return subprocess.Popen(
             command,
-            cwd=root,
+            cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "ANSIBLE_NOCOLOR": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -102,8 +103,23 @@ class Environment:
     @staticmethod
     def kill(process: subprocess.Popen[str]) -> None:
         """Kill the playbook and its workers at once, as a dying control machine would."""
-        os.killpg(process.pid, signal.SIGKILL)
+        end(descendants(process.pid), signal.SIGKILL)
         process.wait()
+
+    def kill_at(self, *texts: str) -> None:
+        """Run the runbook and kill it once its output has had each of the texts; fail when it ended before."""
+        waiting = list(texts)
+        said: list[str] = []
+        with self.start() as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                said.append(line)
+                if waiting and waiting[0] in line:
+                    waiting.pop(0)
+                if not waiting:
+                    self.kill(process)
+                    break
+        assert process.returncode == -signal.SIGKILL, f"it ended before: {waiting}\n{''.join(said)}"
 
     def sql(self, statement: str) -> list[str]:
         """Run a statement as the database's own superuser; rows with | between columns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -10,38 +11,37 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from app.contracts.loader import load_units
 from tests.support.scratch_environment import ANSIBLE
 from tests.topology.release.conftest import ROOT, Environment, Run
 
 SSH = 22
-COPIED = ("app", "bpmn", "inventories", "migrations", "playbooks", "roles", "systemd", "ansible.cfg", "release.yml")
+COMMANDS = {**os.environ, "PATH": f"{ANSIBLE.parent}:{os.environ['PATH']}"}
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of what a release reads, to be spoilt."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(
-                source, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "molecule")
-            )
-        else:
-            shutil.copy(source, tmp_path / name)
-    return tmp_path
+def bundle(tmp_path: Path) -> Path:
+    """The newest bundle, with files of its own where a release reads them without installing anything: to be spoilt."""
+    newest = max((ROOT / "dist").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns).parent
+    copy = shutil.copytree(newest, tmp_path / "bundle", copy_function=os.link)
+    for folder in ("bpmn", "contracts"):
+        shutil.rmtree(copy / folder)
+        shutil.copytree(newest / folder, copy / folder)
+    return copy
 
 
 def test_a_job_type_that_no_worker_serves_stops_the_release_and_deploys_nothing(
-    environment: Environment, checkout: Path
+    environment: Environment, bundle: Path
 ) -> None:
-    for name in ("bpmn/order-fulfillment-v1.bpmn", "app/contracts/processes.yml"):
-        path = checkout / name
+    """The bundle is what counts: the checkout that the release is run from has a worker for everything."""
+    for name in ("bpmn/order-fulfillment-v1.bpmn", "contracts/processes.yml"):
+        path = bundle / name
         path.write_text(path.read_text().replace("provision-service", "levitate-service", 1))
     before = environment.sql("SELECT count(*), max(deployed_at) FROM cpq.process_deployment")
 
-    run = environment.release(root=checkout)
+    run = environment.release("-e", f"release_bundle={bundle}")
 
     assert run.code != 0
     assert "job type levitate-service of order-fulfillment-v1.bpmn is served by no worker" in run.output
@@ -50,15 +50,15 @@ def test_a_job_type_that_no_worker_serves_stops_the_release_and_deploys_nothing(
 
 
 def test_a_release_that_drops_a_job_type_orders_can_still_reach_is_refused_and_changes_nothing(
-    environment: Environment, checkout: Path
+    environment: Environment, bundle: Path
 ) -> None:
     """A bundle sound by itself: it serves every job type of its own processes, but not those that are routed to here."""
-    for path in (*(checkout / "bpmn").glob("*.bpmn"), *(checkout / "app/contracts").glob("*.yml")):
+    for path in (*(bundle / "bpmn").glob("*.bpmn"), *(bundle / "contracts").glob("*.yml")):
         path.write_text(path.read_text().replace("provision-service", "levitate-service"))
     default = environment.sql("SELECT route_id FROM cpq.process_route WHERE process_id = 'order-fulfillment-v1'")[0]
     before = environment.sql("SELECT count(*), max(deployed_at) FROM cpq.process_deployment")
 
-    run = environment.release(root=checkout)
+    run = environment.release("-e", f"release_bundle={bundle}")
 
     assert run.code != 0
     reached = f"job type provision-service is still reached by order-fulfillment-v1 (route {default}"
@@ -136,14 +136,11 @@ def test_a_bundle_with_a_simulator_is_refused_where_there_must_be_none_and_the_o
 
 
 def test_an_event_schema_that_installed_readers_cannot_live_with_stops_the_release_before_its_first_change(
-    environment: Environment, tmp_path: Path
+    environment: Environment, bundle: Path
 ) -> None:
-    newest = max((ROOT / "dist").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns).parent
-    bundle = shutil.copytree(newest, tmp_path / "bundle", copy_function=os.link)
     path = bundle / "contracts/events/order.v1.schema.json"
     schema = json.loads(path.read_text())
     del schema["properties"]["customerId"]
-    path.unlink()  # the other end of the link is the bundle itself
     path.write_text(json.dumps(schema))
 
     run = environment.release("-e", f"release_bundle={bundle}")
@@ -154,11 +151,40 @@ def test_an_event_schema_that_installed_readers_cannot_live_with_stops_the_relea
     assert "Install the operators' commands" not in run.output
 
 
-def test_production_lists_a_host_for_every_tier(environment: Environment) -> None:
-    done = Environment(environment.host).release("-i", "prod", "--list-hosts")
+@pytest.mark.parametrize("inventory", ["prod", "inventories/local"])
+def test_the_command_as_typed_names_every_step_of_the_release(inventory: str) -> None:
+    said = typed("ansible-playbook", "release.yml", "-i", inventory, "--list-tasks")
 
-    assert done.code == 0
-    assert "hosts (0)" not in done.output
+    runbook = yaml.safe_load((ROOT / "playbooks/release.yml").read_text())
+    listed = re.findall(r"^  play #\d+ \(.*?\): (.*?)\tTAGS", said, re.MULTILINE)
+    assert [name.strip() for name in listed] == [play["name"] for play in runbook]
+    assert len(re.findall(r"^      .*\tTAGS", said, re.MULTILINE)) >= len(runbook), "plays without a task"
+
+
+def test_the_command_as_typed_lists_a_host_of_production_for_every_tier() -> None:
+    said = typed("ansible-playbook", "release.yml", "-i", "prod", "--list-hosts")
+
+    plays = [play.splitlines() for play in said.split("\n  play #")[1:]]
+    hosts_of = {
+        play[0].partition("(")[2].partition(")")[0]: {line.strip() for line in play if line.startswith("      ")}
+        for play in plays
+    }
+    document = json.loads(typed("ansible-inventory", "-i", "prod", "--list"))
+    tiers = yaml.safe_load((ROOT / "playbooks/release/vars.yml").read_text())["release_tiers"]
+    in_groups = {tier: set(document[tier]["hosts"]) for tier in tiers}
+    assert all(in_groups.values()), in_groups
+    # What no play of its own is for is looked at with all others.
+    assert hosts_of["all:!localhost"] == set().union(*in_groups.values())
+    played = {tier for tier in tiers if tier in hosts_of}
+    assert played == {"admin", "api", "callback", "consumer", "relay", "simulator", "worker"}
+    assert {tier: hosts_of[tier] for tier in played} == {tier: in_groups[tier] for tier in played}
+
+
+def test_every_consumer_of_production_is_activated_before_the_first_relay() -> None:
+    said = typed("ansible-playbook", "release.yml", "-i", "prod", "--list-hosts")
+
+    activated = re.findall(r"^      (consumer|relay)-\d$", said.partition("Activate the consumers")[2], re.MULTILINE)
+    assert activated[:4] == ["consumer", "consumer", "relay", "relay"]
 
 
 def test_every_port_that_a_released_host_listens_on_is_checked_before_anything_is_installed(
@@ -212,3 +238,11 @@ def test_a_full_disk_on_a_host_stops_the_release_before_its_first_change(environ
 
 def no_host_was_touched(run: Run) -> bool:
     return "See what is installed" not in run.output
+
+
+@functools.cache
+def typed(*words: str) -> str:
+    """Run a command as an operator types it at the root of the repository, and return what it says."""
+    done = subprocess.run(words, cwd=ROOT, env=COMMANDS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

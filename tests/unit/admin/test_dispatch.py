@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,23 @@ def test_the_bundle_alone_is_judged_without_settings() -> None:
 
     assert outcome.exit_code == 0
     assert outcome.data["processes"] == ["order-fulfillment-v1", "order-fulfillment-v2"]
+
+
+def test_a_bundle_is_judged_by_what_it_carries_and_not_by_this_installation(tmp_path: Path) -> None:
+    root = COMMANDS.parents[3]
+    shutil.copytree(root / "bpmn", tmp_path / "bpmn")
+    (tmp_path / "contracts").mkdir()
+    for name in ("job_types.yml", "processes.yml"):
+        shutil.copy(root / "app/contracts" / name, tmp_path / "contracts")
+    words = ["bpmn", "check", "--bundle-only", "--bundle", str(tmp_path)]
+    assert dispatch.run(words, Session({}, "tests")).exit_code == 0
+    for path in (tmp_path / "bpmn/order-fulfillment-v1.bpmn", tmp_path / "contracts/processes.yml"):
+        path.write_text(path.read_text().replace("activate-billing", "levitate-billing", 1))
+
+    outcome = dispatch.run(words, Session({}, "tests"))
+
+    assert list(outcome.problems) == ["job type levitate-billing of order-fulfillment-v1.bpmn is served by no worker"]
+    assert dispatch.run(words[:3], Session({}, "tests")).exit_code == 0
 
 
 def test_a_batch_stops_at_the_first_failure() -> None:

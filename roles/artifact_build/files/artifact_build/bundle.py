@@ -26,7 +26,13 @@ from artifact_build.source import Source, file_sha256
 from artifact_build.wheelhouse import PLATFORMS, PYTHON_VERSION, Wheelhouse
 
 MANIFEST = "manifest.json"
-CONTRACTS = ("app/contracts/topics/", "app/contracts/events/")
+LAID_OPEN = (
+    "app/contracts/topics/",
+    "app/contracts/events/",
+    "app/contracts/job_types.yml",
+    "app/contracts/processes.yml",
+    "bpmn/",
+)
 KEPT_ARTIFACTS = 60
 
 
@@ -130,9 +136,9 @@ class Builder:
             )
 
     def _contracts(self, root: Path, folder: Path) -> list[dict[str, Any]]:
-        """Lay topics and event schemas open: a release is held to them before anything of it is installed."""
+        """Lay topics, event schemas, job types and processes open: they are judged before anything of them is installed."""
         entries = []
-        for name in sorted(name for name in self._source.files if name.startswith(CONTRACTS)):
+        for name in sorted(name for name in self._source.files if name.startswith(LAID_OPEN)):
             target = folder / name.removeprefix("app/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, target)

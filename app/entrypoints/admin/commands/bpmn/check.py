@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.adapters.zeebe.process_definitions import read_definitions, unserved
 from app.application.process_versions import ReachedProcess, dropped
-from app.contracts.loader import load_job_types, load_processes
+from app.contracts.loader import DIRECTORY, load_job_types, load_processes
 from app.entrypoints.admin.commands.bpmn.served import environment
 from app.entrypoints.admin.outcome import Outcome, failed
 from app.entrypoints.admin.wiring import InputError, Session
@@ -28,6 +29,9 @@ class _Environment(BaseModel):
 
 def command(
     context: typer.Context,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A bundle to judge, by its bpmn/ and contracts/, instead of this installation.")
+    ] = None,
     bundle_only: Annotated[bool, typer.Option(help="Ask no database: judge by the bundle. Needs no settings.")] = False,
     given: Annotated[
         bool, typer.Option("--given", help="Judge by the bundle and the data of `bpmn served` on standard input.")
@@ -39,8 +43,11 @@ def command(
     instance can still reach it, and that this bundle's workers do not serve.
     """
     session: Session = context.obj
-    definitions = read_definitions(session.bundled("bpmn"), load_processes())
-    contract = load_job_types()
+    contracts = DIRECTORY if bundle is None else bundle / "contracts"
+    definitions = read_definitions(
+        session.bundled("bpmn") if bundle is None else bundle / "bpmn", load_processes(contracts)
+    )
+    contract = load_job_types(contracts)
     bundled, versions = set(contract.job_types), set(contract.variables_schema_versions)
     around = _around(session, bundle_only=bundle_only, given=given)
     data = {
