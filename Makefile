@@ -87,8 +87,8 @@ lock: ## lock what pyproject.toml asks for: one file per artifact for the hosts'
 bench-worker: ## jobs per second of our worker beside pyzeebe's own and the engine's limit, on released ENV=ci hosts
 	@$(SETUP) tools --quiet && CPQ_TEST_INVENTORY_ENV=$(if $(filter local,$(ENV)),ci,$(ENV)) .venv/bin/python -m tests.bench.worker
 
-bench-release: ## times of a first release, a repeat and a start from empty caches
-	@$(SETUP) tools --quiet && .venv/bin/python -m tests.bench.release
+bench-release: ## times of a first release and a repeat; COLD=1 for a start from empty caches
+	@$(SETUP) tools --quiet && .venv/bin/python -m tests.bench.release $(if $(COLD),--cold)
 
 bench-relay: ## events per second through the relay beside a plain producer loop, on an environment that is up
 	@$(SETUP) tools --quiet && CPQ_TEST_INVENTORY_ENV=$(ENV) .venv/bin/python -m tests.bench.relay
