@@ -103,6 +103,10 @@ class ActionModule(ActionBase):
             "by_command": {_command_of(result["arguments"]): result for result in results},
             "diff": [{"prepared": "\n".join(changes)}] if changes else [],
         }
+        if self._task.diff and not self._task.check_mode and not result["changed"]:
+            # What a plan found is changed by a later task, which may be a job on the host and cannot name it.
+            for change in changes:
+                Display().display(f"    pending: {change}")
         if outdated:
             Display().display(f"    planned by release {installed}; {expected} is not installed yet and may plan more")
         if document["problems"]:

@@ -105,10 +105,10 @@ DRIFTS = {
         ("changed host_base : install | Install the base packages",),
     ),
     "grant": Drift(
-        psql("GRANT DELETE ON cpq.quote TO cpq_api"), CAN_DELETE, ("revoke cpq_api: DELETE on table quote",)
+        psql("GRANT DELETE ON cpq.quote TO cpq_api"), CAN_DELETE, ("pending: revoke cpq_api: DELETE on table quote",)
     ),
     "revoked grant": Drift(
-        psql("REVOKE SELECT ON cpq.quote FROM cpq_api"), CAN_READ, ("grant cpq_api: SELECT on table quote",)
+        psql("REVOKE SELECT ON cpq.quote FROM cpq_api"), CAN_READ, ("pending: grant cpq_api: SELECT on table quote",)
     ),
     "flag": Drift(
         psql("DELETE FROM cpq.feature_flag"),
