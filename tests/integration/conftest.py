@@ -18,6 +18,7 @@ from app.adapters.postgres.grants import apply_grants
 from app.adapters.postgres.migrations import Migrator
 from app.adapters.postgres.pool import Connection, Pool, connection_parameters, make_pool
 from app.contracts.loader import load_database_grants, load_units
+from tests.support.operator import Operator
 from tests.support.released_host import STATE, find_host
 from tests.support.services import Services, find_services
 
@@ -101,6 +102,16 @@ async def admin_connection(open_pool: OpenPool) -> AsyncIterator[Connection]:
     pool = await open_pool("admin")
     async with pool.connection() as connection:
         yield connection
+
+
+@pytest.fixture
+def operator(
+    services: Services,
+    schema: None,  # noqa: ARG001 (every command is audited)
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Operator:
+    """A person who runs commands."""
+    return Operator(services, tmp_path_factory.mktemp("operator"))
 
 
 @pytest.fixture

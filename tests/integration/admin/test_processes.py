@@ -35,13 +35,6 @@ def records(services: Services) -> EngineRecords:
 
 
 @pytest.fixture
-def operator(services: Services, tmp_path: Path) -> Operator:
-    folder = tmp_path / "credentials"
-    folder.mkdir()
-    return Operator(services, folder)
-
-
-@pytest.fixture
 async def channel(services: Services) -> AsyncIterator[grpc.aio.Channel]:
     async with open_channel(services.address("zeebe")) as channel:
         yield channel

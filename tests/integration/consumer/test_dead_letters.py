@@ -6,9 +6,7 @@ import asyncio
 import base64
 import json
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -20,32 +18,17 @@ from app.application.repair import RepairReason, RepairRefusedError
 from app.contracts.loader import load_consumer_groups
 from app.messaging.inbox import Record
 from app.runtime.ids import UuidV7Ids
-from tests.support.consumers import go_to_the_end, position, record, rows, write
+from tests.support.consumers import position, record, rows, write
 from tests.support.event_fixtures import StartUnit
 from tests.support.events import TOPIC, order_event
 from tests.support.kafka import Kafka
 from tests.support.operator import Operator
-from tests.support.services import Services
 from tests.support.waiting import eventually
 
 GROUP = "order-projection"
 LIMIT = load_consumer_groups()[GROUP].dead_letter_limit
 
 pytestmark = pytest.mark.usefixtures("at_the_end")
-
-
-@pytest.fixture
-async def at_the_end(kafka: Kafka, owner_connection: Connection) -> AsyncIterator[None]:
-    """The group has read everything there is and has nothing set aside, before and after."""
-    await go_to_the_end(kafka, owner_connection, GROUP)
-    yield
-    await go_to_the_end(kafka, owner_connection, GROUP)
-
-
-@pytest.fixture
-def operator(services: Services, schema: None, tmp_path: Path) -> Operator:  # noqa: ARG001 (every command is audited)
-    """A person who runs commands."""
-    return Operator(services, tmp_path)
 
 
 def unreadable(envelope_record: Record) -> Record:

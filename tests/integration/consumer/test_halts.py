@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from app.adapters.postgres.pool import Connection
 from app.messaging.inbox import Record
-from tests.support.consumers import go_to_the_end, position, record, rows, write
+from tests.support.consumers import position, record, rows, write
 from tests.support.event_fixtures import StartUnit
 from tests.support.event_unit import EventUnit
 from tests.support.events import TOPIC, order_event
 from tests.support.kafka import Kafka
 from tests.support.operator import Operator
-from tests.support.services import Services
 from tests.support.waiting import eventually
 
 GROUP = "order-projection"
 REASON = ("--reason", "decided by the test of halts")
 
 pytestmark = pytest.mark.usefixtures("at_the_end")
-
-
-@pytest.fixture
-async def at_the_end(kafka: Kafka, owner_connection: Connection) -> AsyncIterator[None]:
-    """The group has read everything there is and nothing rests, before and after."""
-    await go_to_the_end(kafka, owner_connection, GROUP)
-    yield
-    await go_to_the_end(kafka, owner_connection, GROUP)
-
-
-@pytest.fixture
-def operator(services: Services, schema: None, tmp_path: Path) -> Operator:  # noqa: ARG001 (every command is audited)
-    """A person who runs commands."""
-    return Operator(services, tmp_path)
 
 
 def in_partition(tenant: str, order: UUID, seq: int, partition: int) -> Record:

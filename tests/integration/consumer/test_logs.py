@@ -7,7 +7,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +32,6 @@ from tests.support.consumers import record, rows, write
 from tests.support.events import order_event
 from tests.support.kafka import Kafka
 from tests.support.operator import Operator
-from tests.support.services import Services
 from tests.support.waiting import eventually
 
 
@@ -168,12 +166,6 @@ async def start_member(log: Log, open_pool: OpenPool) -> AsyncIterator[StartMemb
     for member in started:
         if not member.shutdown.requested:
             await member.stop()
-
-
-@pytest.fixture
-def operator(services: Services, schema: None, tmp_path: Path) -> Operator:  # noqa: ARG001 (every command is audited)
-    """A person who runs commands."""
-    return Operator(services, tmp_path)
 
 
 class NotUtf8(str):

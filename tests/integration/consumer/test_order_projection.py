@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
 
 from app.adapters.postgres.pool import Connection
 from app.messaging.inbox import Partition, Record
-from tests.support.consumers import PARTITIONS, go_to_the_end, position, record, rows, write
+from tests.support.consumers import PARTITIONS, position, record, rows, write
 from tests.support.event_fixtures import StartUnit
 from tests.support.events import TOPIC, order_event
 from tests.support.kafka import Kafka
@@ -20,14 +19,6 @@ from tests.support.waiting import eventually
 GROUP = "order-projection"
 
 pytestmark = pytest.mark.usefixtures("at_the_end")
-
-
-@pytest.fixture
-async def at_the_end(kafka: Kafka, owner_connection: Connection) -> AsyncIterator[None]:
-    """The group has read everything there is: a test's records are the next, and what it broke is behind afterwards."""
-    await go_to_the_end(kafka, owner_connection, GROUP)
-    yield
-    await go_to_the_end(kafka, owner_connection, GROUP)
 
 
 async def projected(connection: Connection, tenant: str) -> dict[UUID, tuple[str, int]]:

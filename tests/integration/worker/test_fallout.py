@@ -18,13 +18,6 @@ REASON = ("--reason", "seen by hand and settled, OPS-17")
 pytestmark = pytest.mark.usefixtures("own_orders")
 
 
-@pytest.fixture
-def operator(services: Services, tmp_path: Path) -> Operator:
-    folder = tmp_path / "operator"
-    folder.mkdir()
-    return Operator(services, folder)
-
-
 async def fallen_out(orders: Orders, order_id: OrderId, step: str) -> None:
     async def is_open() -> bool:
         cases = await orders.rows("SELECT * FROM cpq.fallout_case WHERE order_id = %(order_id)s", order_id)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from app.adapters.kafka.engine_records import EngineRecords
@@ -15,13 +13,6 @@ from tests.support.waiting import eventually
 
 V1, V2 = "order-fulfillment-v1", "order-fulfillment-v2"
 REASON = "rollout of side by side, CHG-4711"
-
-
-@pytest.fixture
-def operator(services: Services, tmp_path: Path) -> Operator:
-    folder = tmp_path / "credentials"
-    folder.mkdir()
-    return Operator(services, folder)
 
 
 @pytest.fixture
