@@ -137,6 +137,7 @@ async def test_a_database_that_is_back_after_seconds_is_used_at_once(
             async with PostgresUnitOfWork(pool, tenants[0]) as uow:
                 assert await visible_tenants(uow) == {tenants[0]}
             way.is_refusing = True
+            way.cut()
             for _ in range(6):
                 with pytest.raises(StoreUnavailable):
                     await PostgresUnitOfWork(pool, tenants[0]).__aenter__()
