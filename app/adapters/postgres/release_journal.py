@@ -38,12 +38,14 @@ class Begun:
         taken_over: the dead holder whose run goes on or was closed, or None.
         resumed: whether an unfinished run of the same release goes on.
         paused_timers: timers that still wait to be resumed, from this run or an earlier one.
+        is_proven: whether what runs now was proven: the newest run before this one came to a good end.
     """
 
     run_id: UUID
     taken_over: str | None
     resumed: bool
     paused_timers: tuple[str, ...]
+    is_proven: bool
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,20 @@ class ReleaseJournal:
             if row["release_id"] == release_id:
                 values = {"run_id": row["run_id"], "holder": holder.name, "operator": holder.operator}
                 await self._connection.execute(_SQL["take_over"], values)
-                return Begun(row["run_id"], taken_over, resumed=True, paused_timers=tuple(row["paused_timers"]))
+                timers = tuple(row["paused_timers"])
+                return Begun(row["run_id"], taken_over, resumed=True, paused_timers=timers, is_proven=False)
             failure = f"taken over by {holder.name} for {release_id}: {decision.reason}"
             await self._connection.execute(
                 _SQL["finish"], {"run_id": row["run_id"], "state": "failed", "failure": failure}
             )
+        former = await self.latest()
+        is_proven = former is None or former.state == "succeeded"
         values = {"run_id": run_id, "release_id": release_id, "operator": holder.operator, "holder": holder.name}
         await self._connection.execute(_SQL["open"], values)
         await self._connection.execute(_SQL["forget_timers"])
         latest = await self.latest()
-        return Begun(run_id, taken_over, resumed=False, paused_timers=latest.paused_timers if latest else ())
+        timers = latest.paused_timers if latest else ()
+        return Begun(run_id, taken_over, resumed=False, paused_timers=timers, is_proven=is_proven)
 
     async def step(self, run_id: UUID, step: str, state: StepState, evidence: dict[str, Any] | None) -> None:
         """Write a step's state."""

@@ -46,5 +46,6 @@ async def _begin(session: Session, release_id: str, asking: Holder) -> Outcome:
             "resumed": begun.resumed,
             "taken_over": begun.taken_over,
             "paused_timers": list(begun.paused_timers),
+            "is_proven": begun.is_proven,
         }
     )
