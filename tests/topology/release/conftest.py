@@ -240,6 +240,13 @@ class Environment:
         """Something small for the next release to do, so that it is no unchanged one: a declared flag without a value."""
         self.sql("DELETE FROM cpq.feature_flag WHERE flag = 'order-fulfillment-start'")
 
+    def make_proven(self) -> None:
+        """As if the newest release had come to a good end, so that the next one has nothing to prove by an order."""
+        self.sql(
+            "UPDATE cpq.release_run SET state = 'succeeded' "
+            "WHERE run_id = (SELECT run_id FROM cpq.release_run ORDER BY started_at DESC LIMIT 1)"
+        )
+
 
 @pytest.fixture(scope="session")
 def environment() -> Environment:

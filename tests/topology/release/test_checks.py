@@ -240,6 +240,7 @@ POST_CHECKS = {
 
 @pytest.mark.parametrize("name", POST_CHECKS)
 def test_a_post_check_stops_the_release_by_name(environment: Environment, name: str) -> None:
+    environment.make_proven()
     with POST_CHECKS[name](environment) as at:
         run = environment.release(at=at)
 
