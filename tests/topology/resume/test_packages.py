@@ -48,9 +48,12 @@ class Machine:
     def install(self) -> str:
         """Let it come to its end and return what it said."""
         code = self.start().wait(PATIENCE_SECONDS)
-        said = self._output.read_text()
-        assert code == 0, said
-        return said
+        assert code == 0, self.said()
+        return self.said()
+
+    def said(self) -> str:
+        """What the newest run has said so far."""
+        return self._output.read_text()
 
     def ask(self, *command: str) -> str:
         """Run a command on it and return what it says."""
@@ -103,7 +106,7 @@ def kill_after(machine: Machine, steps: int, how: str) -> None:
     begin, deadline = machine.steps(), time.monotonic() + PATIENCE_SECONDS
     process = machine.start()
     while machine.steps() < begin + steps:
-        assert process.poll() is None, f"the kill of {how} after {steps} steps came too late"
+        assert process.poll() is None, f"the kill of {how} after {steps} steps came too late: {machine.said()}"
         assert time.monotonic() < deadline
         time.sleep(0.0005)
     if how == "Ctrl-C":
