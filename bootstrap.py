@@ -386,9 +386,23 @@ def install_packages(packages: Sequence[str]) -> None:
     # A dpkg that was cut short refuses all other work until this is done; where nothing is half done it does nothing.
     run(["dpkg", "--force-confdef", "--force-confold", "--configure", "-a"], environment=quiet)
     apt = ["apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={PACKAGE_LOCK_SECONDS}", "-o", "Dpkg::Use-Pty=0"]
+    apt += ["-o", "Acquire::Retries=3"]
     run([*apt, "update"], environment=quiet)
+    # One that was killed while it was unpacked is taken for the newest version by apt, and refused by dpkg.
+    if torn := _torn_packages():
+        run([*apt, "install", "--reinstall", "--no-install-recommends", *torn], environment=quiet)
     run([*apt, "install", "--fix-broken", "--no-install-recommends", *missing], environment=quiet)
+    if left := missing_packages(packages):
+        raise SetUpError(f"apt-get ended well and yet these are not installed: {' '.join(left)}; see dpkg --audit")
     UNFINISHED_PACKAGES.unlink()
+
+
+def _torn_packages() -> list[str]:
+    """Ask dpkg which packages it wants to have installed again."""
+    query = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${binary:Package} ${db:Status-Eflag}\n"], check=True, capture_output=True, text=True
+    )
+    return [line.split()[0] for line in query.stdout.splitlines() if line.endswith(" reinstreq")]
 
 
 def _await_package_manager() -> None:

@@ -136,3 +136,21 @@ def test_installation_killed_at_any_step_of_dpkg_is_finished_by_the_next_run(
     assert machine.ask("dpkg", "--audit") == ""
     assert machine.packages() == undisturbed.packages()
     assert machine.install() == ""
+
+
+def test_a_package_that_was_torn_while_it_was_unpacked_is_installed_again(
+    new_machine: Callable[[str], Machine],
+) -> None:
+    machine = new_machine("torn")
+    machine.install()
+    status = machine.root / "var/lib/dpkg/status"
+    before, mark, after = status.read_text().partition("Package: make\n")
+    status.write_text(
+        before + mark + after.replace("Status: install ok installed", "Status: install reinstreq half-installed", 1)
+    )
+    assert "make" in machine.ask("dpkg", "--audit")
+
+    machine.install()
+
+    assert machine.ask("dpkg", "--audit") == ""
+    assert machine.install() == ""
