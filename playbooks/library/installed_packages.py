@@ -49,6 +49,9 @@ REPAIRS = (
     ("dpkg", "--force-confdef", "--force-confold", "--configure", "-a"),
     ("apt-get", "-q", "-y", "--no-install-recommends", "--fix-broken", "install"),
 )
+# One that was cut short while it was unpacked is taken for the newest version by apt, and refused by dpkg.
+REINSTALL = ("apt-get", "-q", "-y", "--no-install-recommends", "--reinstall", "install")
+ERRORS = "${db:Status-Eflag} ${binary:Package}\n"
 PAUSE_SECONDS = 0.1
 
 
@@ -73,6 +76,11 @@ def is_half_done(listing: str) -> bool:
     return any(line.startswith(HALF_DONE) for line in listing.splitlines()) or any(UPDATES.glob("[0-9]*"))
 
 
+def torn_packages(listing: str) -> list[str]:
+    """Return the packages that dpkg wants to have installed again, of a listing in the form ERRORS."""
+    return [line.split(" ", 1)[1] for line in listing.splitlines() if line.startswith("reinstreq ")]
+
+
 def main() -> None:
     """Wait, repair, ask dpkg."""
     module = AnsibleModule(argument_spec={"timeout": {"type": "int", "default": 300}}, supports_check_mode=True)
@@ -84,8 +92,12 @@ def main() -> None:
     _, listing, _ = module.run_command(query, check_rc=True)
     repaired = is_half_done(listing)
     if repaired and not module.check_mode:
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
         for repair in REPAIRS:
-            module.run_command(list(repair), check_rc=True, environ_update={"DEBIAN_FRONTEND": "noninteractive"})
+            module.run_command(list(repair), check_rc=True, environ_update=quiet)
+        _, errors, _ = module.run_command(["dpkg-query", "--show", f"--showformat={ERRORS}"], check_rc=True)
+        if torn := torn_packages(errors):
+            module.run_command([*REINSTALL, *torn], check_rc=True, environ_update=quiet)
         _, listing, _ = module.run_command(query, check_rc=True)
     entries = (line.split(" ", 2) for line in listing.splitlines())
     packages = {name: version for status, name, version in entries if status == "installed"}

@@ -32,6 +32,10 @@ def test_a_package_between_two_states_is_half_done(
     assert installed_packages.is_half_done(f"installed base-files 13\n{state} curl 8\n") is half_done
 
 
+def test_a_package_that_was_cut_short_while_it_was_unpacked_is_torn() -> None:
+    assert installed_packages.torn_packages("ok base-files\nreinstreq curl\nok libc6:amd64\n") == ["curl"]
+
+
 def test_a_journal_that_dpkg_did_not_close_is_half_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "0001").touch()
     monkeypatch.setattr(installed_packages, "UPDATES", tmp_path)
