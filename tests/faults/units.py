@@ -213,6 +213,10 @@ class Unit:
         """Run it from another source tree from its next start on."""
         self.tree = tree
 
+    def forget_former_logs(self) -> None:
+        """Keep what the living process writes, and nothing from before it."""
+        self._logs.clear()
+
     def close(self) -> None:
         """End it for good."""
         if self.is_frozen:
@@ -301,6 +305,7 @@ class Units:
             self._units[name].kill()
             self._units[name].move(tree)
             self._units[name].start()
+            self._units[name].forget_former_logs()  # what another tree's code wrote is not this one's
         for name in names:
             self._units[name].wait_ready()
 
