@@ -140,7 +140,7 @@ class Unit:
         if "REDIS_URL" in settings:
             self.ways["redis"] = redis = self._stack.enter_context(TcpProxy(_server(settings["REDIS_URL"])))
             settings["REDIS_URL"] = _through(settings["REDIS_URL"], redis)
-        providers = [f"{name.upper().replace('-', '_')}_URL" for name in load_external_systems()]
+        providers = [policy.endpoint.setting for policy in load_external_systems().values()]
         if providers[0] in settings:
             # All of them are the one simulator of the host.
             way = self._stack.enter_context(TcpProxy(_server(settings[providers[0]])))
