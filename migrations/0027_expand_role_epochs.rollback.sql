@@ -1,0 +1,17 @@
+SET lock_timeout = '4s';
+DROP TRIGGER epoch_fence ON cpq.audit_export_segment;
+DROP TRIGGER epoch_fence ON cpq.dead_letter;
+DROP TRIGGER epoch_fence ON cpq.consumer_halt;
+DROP TRIGGER epoch_fence ON cpq.consumer_parked_event;
+DROP TRIGGER epoch_fence ON cpq.inbox_event;
+DROP TRIGGER epoch_fence ON cpq.consumer_offset;
+DROP TRIGGER epoch_fence ON cpq.outbox_event;
+DROP TRIGGER epoch_fence ON cpq.reaction;
+DROP TRIGGER epoch_fence ON cpq.fallout_case;
+DROP TRIGGER epoch_fence ON cpq.fulfillment_task;
+DROP TRIGGER epoch_fence ON cpq.external_call_attempt;
+DROP TRIGGER epoch_fence ON cpq.workflow_reference;
+DROP FUNCTION cpq.fence_epoch();
+DROP FUNCTION cpq.hold_epoch();
+DROP TABLE cpq.role_process;
+DROP TABLE cpq.role_epoch;

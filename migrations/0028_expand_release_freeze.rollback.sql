@@ -1,0 +1,2 @@
+SET lock_timeout = '4s';
+DROP TABLE cpq.release_freeze;
