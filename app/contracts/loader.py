@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -65,12 +65,46 @@ class Unit(_Contract):
     database_role: Identifier | None = None
     kafka_user: Name | None = None
     redis_user: Name | None = None
+    coloured: bool = False
     credentials: tuple[Name, ...] = ()
     instances: Mapping[Name, Instance] = Field(default_factory=dict)
 
 
 class _UnitsFile(_Contract):
     units: Mapping[Name, Unit]
+
+
+class RotationStep(_Contract):
+    """What a secret's value becomes in one step of its rotation, and who takes it."""
+
+    value: Annotated[tuple[Literal["former", "new"], ...], Field(min_length=1, max_length=2)]
+    apply: Literal["servers", "clients"]
+
+
+class SecretKind(_Contract):
+    """How secrets of a kind change, who asks for them, and where it is tried that a former one is dead."""
+
+    servers: Annotated[tuple[Identifier, ...], Field(min_length=1)]
+    steps: tuple[RotationStep, ...]
+    proof: Literal["none", "postgresql", "redis", "kafka", "external_token", "client_secret", "callback_secret"]
+    given: bool = False
+    why_not: Text | None = None
+
+
+class Secret(_Contract):
+    """One secret of an environment: whose it is, and the units (with the credential's file) and services that hold it."""
+
+    kind: Identifier
+    account: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    units: Mapping[Name, Name] = Field(default_factory=dict)
+    services: tuple[Identifier, ...] = ()
+
+
+class Secrets(_Contract):
+    """All secrets and their kinds."""
+
+    kinds: Mapping[Identifier, SecretKind]
+    secrets: Mapping[Identifier, Secret]
 
 
 class JobType(_Contract):
@@ -236,10 +270,15 @@ class RedisKey(_Contract):
 
 
 class RedisUser(_Contract):
-    """What one Redis user may touch."""
+    """What one Redis user may touch: it may read anything, and writes keys of its own environment alone."""
 
-    keys: tuple[Text, ...]
+    keys: tuple[Annotated[str, Field(pattern=r"^(%R~|\{env\}:)")], ...]
     commands: tuple[Annotated[str, Field(pattern=r"^[+-]")], ...]
+
+    def keys_of(self, environment: str) -> tuple[str, ...]:
+        """The key patterns in one environment, as the server shows them."""
+        filled = (key.replace("{env}", environment) for key in self.keys)
+        return tuple(key if key.startswith("%") else f"~{key}" for key in filled)
 
 
 class RedisKeys(_Contract):
@@ -267,17 +306,255 @@ class _RateLimitsFile(_Contract):
     rate_limits: Mapping[Name, RequestLimit]
 
 
+class StandbyRead(_Contract):
+    """How old the rows may be that a standby answers a query with, and why that does no harm."""
+
+    # Processes remember for a minute how far the primary was.
+    staleness: Annotated[Duration, Field(le=timedelta(minutes=1))]
+    because: Text
+
+
+class ScalingSignal(_Contract):
+    """A figure that is looked at before a tier grows: the question to Prometheus, whose bottleneck it shows, and from when on.
+
+    Attributes:
+        tiers: those that it is looked at for.
+        query: PromQL; TIER stands for the tier.
+        limit: a larger value is a bottleneck.
+        remedy: what helps instead, or why another host does.
+    """
+
+    tiers: Annotated[tuple[Literal["api", "worker"], ...], Field(min_length=1)]
+    of: Literal["postgresql", "external", "tier"]
+    unit: Literal["share", "seconds", "count", "per second"]
+    limit: Annotated[float, Field(ge=0)]
+    query: Text
+    remedy: Text
+
+
+class _ScalingFile(_Contract):
+    signals: Mapping[Name, ScalingSignal]
+
+
+class _CanaryMeasure(_Contract):
+    samples: Annotated[int, Field(ge=1)]
+    critical: bool
+    because: Text
+
+
+class RateMeasure(_CanaryMeasure):
+    """A share of all.
+
+    Attributes:
+        figure: server errors among requests, orders that fell out among all, or quotes that became orders.
+        worse: which direction is.
+        absolute: a difference up to this share is none.
+        chance: how probable a difference may be between equal cohorts to be still taken for one.
+    """
+
+    figure: Literal["errors", "fallout", "conversion"]
+    kind: Literal["rate"]
+    worse: Literal["higher", "lower"]
+    absolute: Annotated[float, Field(ge=0, lt=1)]
+    chance: Annotated[float, Field(gt=0, le=0.05)]
+
+
+class QuantileMeasure(_CanaryMeasure):
+    """A time that a share of all keeps within, in seconds.
+
+    Attributes:
+        figure: from a request to its answer, or from one completed task of an order to the next.
+        quantile: the share.
+        absolute: seconds that are allowed beside the control's.
+        relative: share of the control's that is allowed beside it.
+    """
+
+    figure: Literal["latency", "task-lead-time"]
+    kind: Literal["quantile"]
+    quantile: Annotated[float, Field(gt=0, lt=1)]
+    worse: Literal["higher"]
+    absolute: Annotated[float, Field(ge=0)]
+    relative: Annotated[float, Field(ge=0)]
+
+
+class PriceMeasure(_CanaryMeasure):
+    """Prices of the same lines by two releases; nothing is tolerated, and so it is always critical."""
+
+    figure: Literal["price"]
+    kind: Literal["price"]
+    worse: Literal["different"]
+    critical: Literal[True]
+
+
+CanaryMeasure = Annotated[RateMeasure | QuantileMeasure | PriceMeasure, Field(discriminator="kind")]
+
+
+class _CanaryFile(_Contract):
+    measures: Annotated[Mapping[Name, CanaryMeasure], Field(min_length=1)]
+
+
+ChangeKind = Literal[
+    "unit",
+    "api",
+    "event",
+    "topic",
+    "variables",
+    "setting",
+    "expand",
+    "backfill",
+    "contract",
+    "job-type",
+    "process",
+    "redis-key",
+    "flag",
+]
+"""What a release may change; of migrations, each phase is a kind of its own."""
+
+
+RELEASE_PLAYBOOK = "release.yml"
+
+
+class ReleaseStep(_Contract):
+    """One step of a release, which one play does.
+
+    Attributes:
+        playbook: of playbooks/, which has the play; another one than release.yml is an act of its own, after the release.
+        hosts: the hosts of the play, as Ansible names them.
+        runbook: the line of the runbook that it is part of; 0 is the pre-check.
+        units: deployables that it activates; it acts where one of them differs.
+        readers_first: whether it acts only if events have something new (true) or only if not (false).
+    """
+
+    step: Name
+    play: Text
+    playbook: Annotated[str, Field(pattern=r"^[a-z_]+\.yml$")] = RELEASE_PLAYBOOK
+    hosts: Text
+    runbook: Annotated[int, Field(ge=0)]
+    spec: Text
+    units: tuple[Name, ...] = ()
+    readers_first: bool | None = None
+    reason: Text
+    gate: Text
+
+
+class LaterAct(_Contract):
+    """What people do when the release has ended, and the line of the runbook that it is part of."""
+
+    runbook: Annotated[int, Field(ge=1)]
+    act: Text
+
+
+class ChangeOrder(_Contract):
+    """The steps that bring a kind of change, in their order, and the acts that are left for people afterwards."""
+
+    spec: Text
+    steps: tuple[Name, ...]
+    afterwards: tuple[LaterAct, ...] = ()
+
+
+class ReleaseSteps(_Contract):
+    """The lines of the runbook, what a release does in order, and in which order each kind of change comes."""
+
+    runbook: tuple[Text, ...]
+    steps: Annotated[tuple[ReleaseStep, ...], Field(min_length=1)]
+    orders: Mapping[ChangeKind, ChangeOrder]
+
+
+class ReleasePath(_Contract):
+    """Which releases may follow one another: those of one generation, and of two that are next to each other."""
+
+    generation: Annotated[int, Field(ge=1)]
+
+
+EvidenceKind = Literal["build", "tests", "migration", "contracts", "manifest", "smoke", "approval"]
+"""What a stage must show of a release before the next one takes it."""
+
+
+class EvidenceSource(_Contract):
+    """What the spec calls a kind of evidence, and which document has it."""
+
+    spec: Text
+    document: Literal["release", "tests", "approval"]
+
+
+class PromotionStage(_Contract):
+    """An environment on the path of a release.
+
+    Attributes:
+        after: the stages that come right before it.
+        tests: stages of `make test` that must have passed for the commit before the release leaves this one.
+        rehearsal: how old a rehearsal on the stage's own inventory may be when it takes a bundle; None asks for none.
+        readiness: how old the answer of readiness.yml may be that every item is shown; None asks for none.
+        valid: how long each kind of evidence holds.
+    """
+
+    after: tuple[Name, ...]
+    tests: Annotated[tuple[Name, ...], Field(min_length=1)]
+    rehearsal: Duration | None = None
+    readiness: Duration | None = None
+    valid: Mapping[EvidenceKind, Duration]
+
+
+class Promotion(_Contract):
+    """The path of a release: its stages in order, what each must show, and which environments are on none."""
+
+    kinds: Mapping[EvidenceKind, EvidenceSource]
+    stages: Annotated[Mapping[Name, PromotionStage], Field(min_length=1)]
+    outside: Mapping[Name, Text]
+
+    def before(self, stage: str) -> tuple[str, ...]:
+        """Return every stage that a release has passed when it comes to `stage`, in the order of the path."""
+        passed: set[str] = set()
+        waiting = [*self.stages[stage].after]
+        while waiting:
+            name = waiting.pop()
+            passed.add(name)
+            waiting += self.stages[name].after
+        return tuple(name for name in self.stages if name in passed)
+
+
+class ReadinessItem(_Contract):
+    """What must be shown of a release before it comes to production, and how.
+
+    Attributes:
+        spec: what the spec calls it.
+        files: patterns of the bundle's files that must be as its manifest lists them; each has to match.
+        evidence: kinds of evidence that a stage must have of the bundle, by stage.
+        probe: what else is looked at; None where that is all.
+        attested: whether a person signs it.
+        valid: how long it holds from when it was taken.
+        remedy: what turns it green.
+    """
+
+    spec: Text
+    files: tuple[Text, ...] = ()
+    evidence: Mapping[Name, Annotated[tuple[EvidenceKind, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    probe: Name | None = None
+    attested: bool = False
+    valid: Duration
+    remedy: Text
+
+
+class _ReadinessFile(_Contract):
+    items: Annotated[Mapping[Name, ReadinessItem], Field(min_length=1)]
+
+
+class _StandbyReadsFile(_Contract):
+    standby_reads: Mapping[Name, Mapping[Identifier, StandbyRead]]
+
+
 class FeatureFlag(_Contract):
     """A switch known to the code.
 
     `default` is the value where the inventory declares no other. `approval`: whether one operator may change it, or one
-    asks and another approves.
+    asks and another approves. `needs`: a migration, such as a backfill, that must be done before it is on anywhere.
     """
 
     owner: Name
     type: Literal["bool"]
     default: bool
     approval: Literal["one-person", "two-person"]
+    needs: Annotated[str, Field(pattern=r"^[0-9]{4}_(expand|backfill|contract)_[a-z0-9_]+$")] | None = None
     purpose: Text
 
 
@@ -304,8 +581,11 @@ class ExternalRetry(_Contract):
     give_up_after: Duration
 
 
-class _EnvironmentsFile(_Contract):
+class Environments(_Contract):
+    """What follows from the name of an environment."""
+
     production: frozenset[Name]
+    generated_orders: frozenset[Name]
 
 
 class CircuitBreaker(_Contract):
@@ -411,6 +691,38 @@ def load_units(directory: Path = DIRECTORY) -> Mapping[str, Unit]:
     return _read(directory / "units.yml", _UnitsFile).units
 
 
+def coloured_roles(units: Mapping[str, Unit]) -> tuple[str, ...]:
+    """Name every role of which one colour works: a coloured unit, or each of its instances, such as `worker@starter`."""
+    return tuple(
+        f"{unit}@{instance}" if instance else unit
+        for unit, declared in units.items()
+        if declared.coloured
+        for instance in (declared.instances or [""])
+    )
+
+
+def load_secrets(directory: Path = DIRECTORY) -> Secrets:
+    """Read secrets.yml.
+
+    Raises:
+        ContractError: a secret is of no kind, a kind cannot change and says no reason, or its last step leaves the former value.
+    """
+    found = _read(directory / "secrets.yml", Secrets)
+    problems = [
+        f"secrets.yml: secrets.{name}.kind: {secret.kind!r} is not in kinds"
+        for name, secret in found.secrets.items()
+        if secret.kind not in found.kinds
+    ]
+    for name, kind in found.kinds.items():
+        if not kind.steps and not kind.why_not:
+            problems.append(f"secrets.yml: kinds.{name}.why_not: missing, for a kind without steps")
+        if kind.steps and kind.steps[-1].value != ("new",):
+            problems.append(f"secrets.yml: kinds.{name}.steps: the last one leaves the former value")
+    if problems:
+        raise ContractError(problems)
+    return found
+
+
 def load_job_types(directory: Path = DIRECTORY) -> JobTypes:
     """Read job_types.yml; raises ContractError."""
     return _read(directory / "job_types.yml", JobTypes)
@@ -454,6 +766,83 @@ def load_rate_limits(directory: Path = DIRECTORY) -> Mapping[str, RequestLimit]:
     return _read(directory / "rate_limits.yml", _RateLimitsFile).rate_limits
 
 
+def load_standby_reads(unit: str, directory: Path = DIRECTORY) -> Mapping[str, StandbyRead]:
+    """Read what a standby may answer of a unit's queries from standby_reads.yml; raises ContractError."""
+    return _read(directory / "standby_reads.yml", _StandbyReadsFile).standby_reads[unit]
+
+
+def load_scaling_signals(directory: Path = DIRECTORY) -> Mapping[str, ScalingSignal]:
+    """Read scaling.yml, by signal; raises ContractError."""
+    return _read(directory / "scaling.yml", _ScalingFile).signals
+
+
+def load_canary_measures(directory: Path = DIRECTORY) -> Mapping[str, CanaryMeasure]:
+    """Read canary.yml, by measure; raises ContractError, also where none is critical: nothing would ever abort."""
+    measures = _read(directory / "canary.yml", _CanaryFile).measures
+    if not any(measure.critical for measure in measures.values()):
+        raise ContractError(["canary.yml: measures: none is critical"])
+    return measures
+
+
+def load_release_steps(directory: Path = DIRECTORY) -> ReleaseSteps:
+    """Read release_steps.yml; raises ContractError, also where a kind of change has no order or one that the steps do not keep."""
+    read = _read(directory / "release_steps.yml", ReleaseSteps)
+    problems = [f"release_steps.yml: {problem}" for problem in _step_problems(read)]
+    if problems:
+        raise ContractError(problems)
+    return read
+
+
+def load_release_path(directory: Path = DIRECTORY) -> ReleasePath:
+    """Read release_path.yml; raises ContractError."""
+    return _read(directory / "release_path.yml", ReleasePath)
+
+
+def load_promotion(directory: Path = DIRECTORY) -> Promotion:
+    """Read promotion.yml; raises ContractError, also where a stage follows one that does not come before it, or lacks a kind's time."""
+    read = _read(directory / "promotion.yml", Promotion)
+    problems = [f"promotion.yml: {problem}" for problem in _promotion_problems(read)]
+    if problems:
+        raise ContractError(problems)
+    return read
+
+
+def _promotion_problems(promotion: Promotion) -> Iterable[str]:
+    every = get_args(EvidenceKind)
+    yield from (f"kinds.{kind}: missing" for kind in every if kind not in promotion.kinds)
+    seen: set[str] = set()
+    for number, (name, stage) in enumerate(promotion.stages.items()):
+        yield from (f"stages.{name}.valid.{kind}: missing" for kind in every if kind not in stage.valid)
+        yield from (
+            f"stages.{name}.after: {other!r} is no stage before it" for other in stage.after if other not in seen
+        )
+        if number and not stage.after:
+            yield f"stages.{name}.after: empty, and it is not the first stage"
+        if name in promotion.outside:
+            yield f"outside.{name}: is a stage as well"
+        seen.add(name)
+
+
+def load_readiness(directory: Path = DIRECTORY) -> Mapping[str, ReadinessItem]:
+    """Read readiness.yml, by item; raises ContractError, also where an item shows nothing, or asks for evidence of what is no stage."""
+    items = _read(directory / "readiness.yml", _ReadinessFile).items
+    stages = load_promotion(directory).stages
+    problems = [
+        f"readiness.yml: items.{name}.{problem}"
+        for name, item in items.items()
+        for problem in _readiness_problems(item, stages)
+    ]
+    if problems:
+        raise ContractError(problems)
+    return items
+
+
+def _readiness_problems(item: ReadinessItem, stages: Mapping[str, PromotionStage]) -> Iterable[str]:
+    if not (item.files or item.evidence or item.probe or item.attested):
+        yield "probe: missing, and nothing else shows it (files, evidence, attested)"
+    yield from (f"evidence.{stage}: is no stage of promotion.yml" for stage in item.evidence if stage not in stages)
+
+
 def load_feature_flags(directory: Path = DIRECTORY) -> Mapping[str, FeatureFlag]:
     """Read feature_flags.yml; raises ContractError."""
     return _read(directory / "feature_flags.yml", _FeatureFlagsFile).flags
@@ -472,16 +861,47 @@ def load_external_systems(directory: Path = DIRECTORY) -> Mapping[str, ExternalS
     return systems
 
 
+def load_environments(directory: Path = DIRECTORY) -> Environments:
+    """Read environments.yml; raises ContractError."""
+    return _read(directory / "environments.yml", Environments)
+
+
 def environment_problems(environment: str, kind: str, directory: Path = DIRECTORY) -> list[str]:
     """Say what is wrong with taking an environment for this kind, `production` or `non-production`; raises ContractError.
 
     What endpoints must prove follows from the name of the environment: settings that were copied from another one are found.
     """
-    production = _read(directory / "environments.yml", _EnvironmentsFile).production
+    production = load_environments(directory).production
     declared = "production" if environment in production else "non-production"
     if kind == declared:
         return []
     return [f"EXTERNAL_ENVIRONMENT: expected {declared}, which {environment} is by environments.yml; given: {kind}"]
+
+
+def may_hold_generated_orders(environment: str, directory: Path = DIRECTORY) -> bool:
+    """Tell whether an environment may be filled with orders that nobody placed; raises ContractError."""
+    return environment in load_environments(directory).generated_orders
+
+
+def _step_problems(read: ReleaseSteps) -> Iterable[str]:
+    names = [step.step for step in read.steps]
+    if len(set(names)) < len(names):
+        yield "steps: a step is there twice"
+    if list(read.steps) != sorted(read.steps, key=lambda step: step.playbook != RELEASE_PLAYBOOK):
+        yield f"steps: one of {RELEASE_PLAYBOOK} comes after an act that follows the release"
+    lines = [step.runbook for step in read.steps] + [
+        later.runbook for order in read.orders.values() for later in order.afterwards
+    ]
+    if max(lines) > len(read.runbook):
+        yield f"runbook: has no line {max(lines)}"
+    for kind in get_args(ChangeKind):
+        if kind not in read.orders:
+            yield f"orders: {kind} is missing"
+    for kind, order in read.orders.items():
+        if unknown := [name for name in order.steps if name not in names]:
+            yield f"orders.{kind}.steps: {', '.join(unknown)}: no such step"
+        elif list(order.steps) != sorted(order.steps, key=names.index):
+            yield f"orders.{kind}.steps: the steps come in another order"
 
 
 def _policy_problems(name: str, policy: ExternalSystemPolicy) -> Iterable[str]:
@@ -727,3 +1147,133 @@ class _DatabaseGrantsFile(_Contract):
 def load_database_grants(directory: Path = DIRECTORY) -> Mapping[str, RoleGrants]:
     """Read database_grants.yml, by role; raises ContractError."""
     return _read(directory / "database_grants.yml", _DatabaseGrantsFile).roles
+
+
+EVERY = "every"
+"""Stands for every tier: as the end of a flow, and for the ports that each host has."""
+
+_FLOWS_FILE = "network_flows.yml"
+_OPERATORS = "operators"
+
+Protocol = Literal["tcp", "udp", "vrrp"]
+
+
+def _numbers(value: object) -> object:
+    return [value] if isinstance(value, int) else value
+
+
+def _service(value: object) -> object:
+    return {"port": value} if isinstance(value, (int, list)) else value
+
+
+class Service(_Contract):
+    """What listens: port numbers and protocols; a protocol without ports has no numbers."""
+
+    port: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_numbers)] = ()
+    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("tcp",)
+
+
+class Outsider(_Contract):
+    """A party that is no host of the environment; `networks` names where its addresses come from."""
+
+    networks: Literal["anywhere", "operations", "infrastructure"]
+    purpose: Text
+
+
+class Flow(_Contract):
+    """Parties that may connect to a port of others, and why."""
+
+    sources: Annotated[tuple[Name, ...], Field(min_length=1, alias="from")]
+    targets: Annotated[tuple[Name, ...], Field(min_length=1, alias="to")]
+    port: Name
+    reason: Text
+
+
+class NetworkFlows(_Contract):
+    """The whole table; `ports` has those of the units as well."""
+
+    zones: Mapping[Name, Text]
+    tiers: Mapping[Name, Name]
+    outsiders: Mapping[Name, Outsider]
+    ports: Mapping[Name, Mapping[Name, Annotated[Service, BeforeValidator(_service)]]]
+    operations_only: tuple[Name, ...]
+    flows: tuple[Flow, ...]
+
+    def services(self, tier: str) -> Mapping[str, Service]:
+        """Return what hosts of a tier listen on."""
+        return {**self.ports.get(EVERY, {}), **self.ports.get(tier, {})}
+
+    def sources(self, flow: Flow) -> tuple[str, ...]:
+        """Return the parties of a flow that may connect."""
+        return tuple(self.tiers) if EVERY in flow.sources else flow.sources
+
+
+def load_network_flows(directory: Path = DIRECTORY) -> NetworkFlows:
+    """Read network_flows.yml, with the ports of the units from units.yml; raises ContractError with every problem."""
+    declared = _read(directory / _FLOWS_FILE, NetworkFlows)
+    units = load_units(directory)
+    problems = [
+        f"{_FLOWS_FILE}: ports.{tier}.{name}: is declared in units.yml"
+        for tier, unit in units.items()
+        for name in _unit_services(unit)
+        if name in declared.ports.get(tier, {})
+    ]
+    ports = {
+        tier: {**declared.ports.get(tier, {}), **(_unit_services(units[tier]) if tier in units else {})}
+        for tier in dict.fromkeys((*declared.ports, *units))
+    }
+    flows = declared.model_copy(update={"ports": {tier: services for tier, services in ports.items() if services}})
+    problems += _network_problems(flows)
+    if problems:
+        raise ContractError(problems)
+    return flows
+
+
+def _unit_services(unit: Unit) -> dict[str, Service]:
+    metrics = [unit.metrics_port, *(instance.metrics_port for instance in unit.instances.values())]
+    found = {"http": [unit.http_port], "metrics": metrics}
+    return {
+        name: Service(port=tuple(port for port in ports if port is not None))
+        for name, ports in found.items()
+        if any(ports)
+    }
+
+
+def _network_problems(flows: NetworkFlows) -> Iterable[str]:
+    for tier, zone in flows.tiers.items():
+        if zone not in flows.zones:
+            yield f"{_FLOWS_FILE}: tiers.{tier}: {zone!r} is not among zones"
+    for party in flows.ports:
+        if party not in (EVERY, *flows.tiers, *flows.outsiders):
+            yield f"{_FLOWS_FILE}: ports.{party}: is neither a tier nor an outsider"
+    for number, flow in enumerate(flows.flows):
+        yield from (
+            f"{_FLOWS_FILE}: flows[{number}] ({flow.reason}): {problem}" for problem in _flow_problems(flows, flow)
+        )
+    reached = {(target, flow.port) for flow in flows.flows for target in flow.targets}
+    for party, services in flows.ports.items():
+        for name in services:
+            if (party, name) not in reached:
+                yield f"{_FLOWS_FILE}: ports.{party}.{name}: no flow leads there"
+
+
+def _flow_problems(flows: NetworkFlows, flow: Flow) -> Iterable[str]:
+    known = {EVERY, *flows.tiers, *flows.outsiders}
+    unknown = sorted({*flow.sources, *flow.targets} - known)
+    if unknown:
+        yield f"{', '.join(unknown)}: neither a tier nor an outsider"
+        return
+    for target in flow.targets:
+        names = flows.ports.get(target, {}) if target in {EVERY, *flows.outsiders} else flows.services(target)
+        if flow.port not in names:
+            yield f"{target} has no port {flow.port}"
+    for source in flow.sources:
+        zone = flows.tiers.get(source)
+        if flow.port in flows.operations_only and source != _OPERATORS and zone != "operations":
+            yield f"{source} may not reach {flow.port}, which is for the operations zone"
+        if source in flows.outsiders and source != _OPERATORS:
+            yield from (
+                f"{source} may reach the public zone only, and {target} is in another"
+                for target in flow.targets
+                if flows.tiers.get(target) != "public"
+            )

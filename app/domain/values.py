@@ -34,6 +34,7 @@ _MINOR_UNIT_DIGITS = dict.fromkeys(
     0,
 ) | dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)  # fmt: skip
 _DEFAULT_MINOR_UNIT_DIGITS = 2
+_MINOR_UNITS = {digits: Decimal(1).scaleb(-digits) for digits in (0, 2, 3)}
 _CURRENCY_CODE_LENGTH = 3
 
 
@@ -59,11 +60,10 @@ class Money:
         digits = minor_unit_digits(self.currency)
         if not self.amount.is_finite() or abs(self.amount) >= LIMIT:
             raise MoneyNotRepresentable(f"The amount in {self.currency} is outside the range that can be stored.")
-        with localcontext(EXACT):
-            try:
-                exact = self.amount.quantize(Decimal(1).scaleb(-digits))
-            except Inexact:
-                raise MoneyNotRepresentable(f"{self.currency} has {digits} decimals.") from None
+        try:
+            exact = self.amount.quantize(_MINOR_UNITS[digits], context=EXACT)
+        except Inexact:
+            raise MoneyNotRepresentable(f"{self.currency} has {digits} decimals.") from None
         object.__setattr__(self, "amount", abs(exact) if exact.is_zero() else exact)
 
     @classmethod
@@ -77,21 +77,20 @@ class Money:
         if not amount.is_finite() or abs(amount) >= LIMIT:
             raise MoneyNotRepresentable(f"The amount in {currency} is outside the range that can be stored.")
         with localcontext(Context(prec=EXACT.prec, rounding=ROUND_HALF_EVEN)):
-            return cls(amount.quantize(Decimal(1).scaleb(-minor_unit_digits(currency))), currency)
+            return cls(amount.quantize(_MINOR_UNITS[minor_unit_digits(currency)]), currency)
 
     @classmethod
     def total(cls, parts: Iterable[Money], currency: str) -> Money:
         """Add up; the total of nothing is zero."""
-        result = cls.zero(currency)
+        amount = Decimal(0)
         for part in parts:
-            result += part
-        return result
+            if part.currency != currency:
+                raise CurrencyMismatch(f"{currency} and {part.currency} cannot be added.")
+            amount = EXACT.add(amount, part.amount)
+        return cls(amount, currency)
 
     def __add__(self, other: Money) -> Money:
-        if other.currency != self.currency:
-            raise CurrencyMismatch(f"{self.currency} and {other.currency} cannot be added.")
-        with localcontext(EXACT):
-            return Money(self.amount + other.amount, self.currency)
+        return Money.total((self, other), self.currency)
 
     def __str__(self) -> str:
         """The amount alone, as it is written into JSON: `10.00`, never an exponent."""

@@ -14,6 +14,7 @@ from app.messaging.retry import Poison
 CONTENT_TYPE = "application/json"
 ID = "ce_id"
 SPEC_VERSION = "1.0"
+_TRACEPARENT = "ce_traceparent"
 # What the columns that take a sequence can hold.
 _LONGEST_SEQUENCE = 18
 
@@ -49,7 +50,7 @@ def encode(envelope: Envelope) -> list[tuple[str, bytes]]:
         "content-type": CONTENT_TYPE,
     }
     if envelope.traceparent is not None:
-        attributes["ce_traceparent"] = envelope.traceparent
+        attributes[_TRACEPARENT] = envelope.traceparent
     return [(name, value.encode()) for name, value in attributes.items()]
 
 
@@ -88,8 +89,14 @@ def decode(headers: Iterable[Header]) -> EventAttributes:
         source=_required(values, "ce_source"),
         tenant_id=_required(values, "ce_tenantid"),
         sequence=int(sequence),
-        traceparent=values.get("ce_traceparent"),
+        traceparent=values.get(_TRACEPARENT),
     )
+
+
+def traceparent_of(headers: Iterable[Header]) -> str | None:
+    """The W3C trace context of an event, whatever else its headers are; None where it names none that can be read."""
+    found = next((value for name, value in headers if name == _TRACEPARENT and value), b"")
+    return found.decode("ascii", errors="replace") or None
 
 
 def _required(values: dict[str, str], name: str) -> str:

@@ -159,6 +159,10 @@ class EventSource(Protocol):
         """Return, within so many seconds, where each assigned partition ends: the offset of its next record."""
         ...
 
+    async def leave(self) -> None:
+        """Leave the group, whose others read on; the next poll joins it again."""
+        ...
+
     async def close(self) -> None:
         """Leave the broker."""
         ...

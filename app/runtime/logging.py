@@ -1,7 +1,7 @@
 """One JSON object per line on stderr, for the journal, from our own calls and from libraries alike.
 
-Bind request-scoped fields with `structlog.contextvars.bind_contextvars(tenant=…, request_id=…, traceparent=…)`; every
-line written until `clear_contextvars()` carries them. Nothing here decides what is worth logging.
+Bind request-scoped fields with `structlog.contextvars.bind_contextvars(tenant=…, request_id=…)`; every line written until
+`clear_contextvars()` carries them. The trace is that of the span that is open. Nothing here decides what is worth logging.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from app.runtime.tracing import current_traceparent
 
 HIDDEN = "***"
 
@@ -56,6 +58,7 @@ def configure(level: str, unit: str, release: str, instance: str | None = None, 
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
@@ -100,6 +103,13 @@ def get_logger(name: str) -> FilteringBoundLogger:
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Replace secret fields and secrets inside texts, tracebacks included; the last processor before rendering."""
     return cast("EventDict", _without_secrets(event))
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say which trace, and which span in it, a line belongs to."""
+    if traceparent := current_traceparent():
+        event["traceparent"] = traceparent
+    return event
 
 
 def _without_secrets(value: object) -> object:

@@ -6,7 +6,8 @@ A unit builds only the classes it feeds: a figure that a unit cannot know is abs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 from prometheus_client import (
@@ -23,6 +24,8 @@ JobOutcome = Literal["completed", "failed", "fallout", "refused", "handed_back",
 CallOutcome = Literal["done", "refused", "not_done", "unknown"]
 StartOutcome = Literal["started", "already_started", "failed"]
 SimulatedOutcome = Literal["performed", "replayed", "not_performed", "queried"]
+ReadServer = Literal["standby", "primary"]
+ReadFallback = Literal["stale", "unknown", "absent", "unavailable"]
 ConsumerOutcome = Literal["applied", "duplicate", "stale", "parked", "queued", "failed", "dead", "poison"]
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the process's own start time says the same once, not once per series
@@ -39,6 +42,101 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
+class LoadMetrics:
+    """How loaded a process is, and which release it runs. The figures of several processes of a unit add up."""
+
+    def __init__(self, registry: CollectorRegistry, release_id: str) -> None:
+        self._lag = Histogram(
+            "cpq_event_loop_lag_seconds",
+            "How much later than it should the event loop came round.",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
+            registry=registry,
+        )
+        self._cpu = Counter("cpq_process_cpu_seconds_total", "Time of the processor that was used.", registry=registry)
+        self._resident = Gauge(
+            "cpq_process_resident_bytes", "Memory in use.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._connections = Gauge(
+            "cpq_db_pool_connections",
+            "Database connections of the pool, by state.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._requests = Counter("cpq_db_pool_requests_total", "Connections asked for.", registry=registry)
+        self._waited = Counter("cpq_db_pool_wait_seconds_total", "Time waited for connections.", registry=registry)
+        self._failed = Counter("cpq_db_pool_timeouts_total", "Connections not given in time.", registry=registry)
+        self._before: dict[str, int] = {}
+        release = Gauge(
+            "cpq_unit_release",
+            "1 for the release that runs.",
+            ["release"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        release.labels(release=release_id).set(1)
+
+    def lag(self, seconds: float) -> None:
+        """Observe how late the loop was once."""
+        self._lag.observe(seconds)
+
+    def process(self, cpu_seconds: float, resident_bytes: int) -> None:
+        """Add what was used of the processor since the last time, and set what is used of the memory."""
+        self._cpu.inc(cpu_seconds)
+        self._resident.set(resident_bytes)
+
+    def pool(self, figures: Mapping[str, int]) -> None:
+        """Show the figures of the process's connection pool, as psycopg_pool counts them from its beginning."""
+        size, free = figures.get("pool_size", 0), figures.get("pool_available", 0)
+        self._connections.labels(state="in_use").set(size - free)
+        self._connections.labels(state="idle").set(free)
+        self._connections.labels(state="waited_for").set(figures.get("requests_waiting", 0))
+        for name, counter, unit in (
+            ("requests_num", self._requests, 1),
+            ("requests_wait_ms", self._waited, 1000),
+            ("requests_errors", self._failed, 1),
+        ):
+            now = figures.get(name, 0)
+            counter.inc(max(0, now - self._before.get(name, 0)) / unit)
+            self._before[name] = now
+
+
+class StandbyReadMetrics:
+    """Queries that a standby may answer: which server did, and why the primary had to."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._reads = Counter(
+            "cpq_db_reads_total",
+            "Queries that a standby may answer, by the server that did.",
+            ["query", "server"],
+            registry=registry,
+        )
+        self._fallbacks = Counter(
+            "cpq_db_read_fallbacks_total",
+            "Queries that a standby was asked for and the primary answered.",
+            ["query", "reason"],
+            registry=registry,
+        )
+        self._staleness = Gauge(
+            "cpq_db_standby_staleness_seconds",
+            "How old what the standby shows was at most when it was last asked.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def read(self, query: str, server: ReadServer) -> None:
+        """Count one answered query."""
+        self._reads.labels(query=query, server=server).inc()
+
+    def fell_back(self, query: str, reason: ReadFallback) -> None:
+        """Count one query that went on to the primary."""
+        self._fallbacks.labels(query=query, reason=reason).inc()
+
+    def staleness(self, seconds: float) -> None:
+        """Set how old the standby's rows are at most."""
+        self._staleness.set(seconds)
+
+
 class ApiMetrics:
     """Requests answered, by route template: never by path, which would make a series per id."""
 
@@ -52,6 +150,22 @@ class ApiMetrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
             registry=registry,
         )
+
+        self._in_flight = Gauge(
+            "cpq_api_requests_in_flight",
+            "Requests that were begun and not yet answered.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a request as being under way, however it ends."""
+        self._in_flight.inc()
+        try:
+            yield
+        finally:
+            self._in_flight.dec()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -70,6 +184,17 @@ class OrderMetrics:
     def reached(self, state: str) -> None:
         """Count one committed transition into `state`."""
         self._orders.labels(state=state).inc()
+
+
+class QuoteMetrics:
+    """Quotes that reached a state, counted by the process that committed it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._quotes = Counter("cpq_quotes_total", "Quotes that reached a state.", ["state"], registry=registry)
+
+    def reached(self, state: str) -> None:
+        """Count one committed transition into `state`."""
+        self._quotes.labels(state=state).inc()
 
 
 class WorkerMetrics:
@@ -93,6 +218,14 @@ class WorkerMetrics:
         self._engine_up = Gauge(
             "cpq_worker_engine_up", "1 while the workflow engine answered last time, else 0.", registry=registry
         )
+
+        self._in_flight = Gauge(
+            "cpq_worker_jobs_in_flight", "Jobs taken and not yet settled.", ["job_type"], registry=registry
+        )
+
+    def in_flight(self, job_type: str, jobs: int) -> None:
+        """Set how many jobs of a type this process holds."""
+        self._in_flight.labels(job_type=job_type).set(jobs)
 
     def open_fallout(self, cases: Mapping[str, int]) -> None:
         """Set how many fallout cases wait for a person, by step."""
@@ -184,6 +317,27 @@ class RelayMetrics:
         self.shards = Gauge("cpq_relay_shards", "Shards whose lease this relay holds.", registry=registry)
 
 
+class RoleMetrics:
+    """A role of which two colours may be up, as one process of a colour sees it."""
+
+    def __init__(self, registry: CollectorRegistry, role: str, colour: str) -> None:
+        self._labels = {"role": role, "colour": colour}
+        self._works = Gauge(
+            "cpq_role_works",
+            "1 while this process works for its role, 0 while it stands by for another colour.",
+            list(self._labels),
+            registry=registry,
+        )
+        self._epoch = Gauge(
+            "cpq_role_epoch", "The role's epoch as this process last saw it.", list(self._labels), registry=registry
+        )
+
+    def standing(self, epoch: int, *, works: bool) -> None:
+        """Set the role's epoch and whether this process works in it."""
+        self._works.labels(**self._labels).set(works)
+        self._epoch.labels(**self._labels).set(epoch)
+
+
 class ConsumerMetrics:
     """One consumer group's progress."""
 
@@ -242,6 +396,73 @@ class ConsumerMetrics:
         self._paused.labels(group=self._group).set(count)
 
 
+class EngineMetrics:
+    """The workflow engine as its exported records tell it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._instances = Gauge(
+            "cpq_engine_instances_active", "Process instances that live.", ["process", "version"], registry=registry
+        )
+        self._waiting = Gauge(
+            "cpq_engine_jobs_waiting", "Jobs that no worker has taken.", ["job_type"], registry=registry
+        )
+        self._incidents = Gauge("cpq_engine_incidents_open", "Open incidents.", ["process"], registry=registry)
+        self._activation = Histogram(
+            "cpq_engine_job_activation_seconds",
+            "Time from a job's creation until a worker took it.",
+            ["job_type"],
+            buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
+            registry=registry,
+        )
+        self._read_at = Gauge(
+            "cpq_engine_records_read_timestamp_seconds",
+            "When the records were last read to their end.",
+            registry=registry,
+        )
+
+    def activated(self, job_type: str, seconds: float) -> None:
+        """Observe how long a job has waited."""
+        self._activation.labels(job_type=job_type).observe(seconds)
+
+    def seen(
+        self,
+        at: float,
+        *,
+        instances: Mapping[tuple[str, str], int],
+        waiting: Mapping[str, int],
+        incidents: Mapping[str, int],
+    ) -> None:
+        """Set what there is, as read up to a time in seconds since the epoch."""
+        for (process, version), number in instances.items():
+            self._instances.labels(process=process, version=version).set(number)
+        for job_type, number in waiting.items():
+            self._waiting.labels(job_type=job_type).set(number)
+        for process, number in incidents.items():
+            self._incidents.labels(process=process).set(number)
+        self._read_at.set(at)
+
+
+class ConsoleMetrics:
+    """Who came to the console, and what machines handed in."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._logins = Counter("cpq_console_logins_total", "Attempts to log in.", ["outcome"], registry=registry)
+        self._alerts = Counter("cpq_console_alerts_total", "Alerts received.", ["status"], registry=registry)
+        self._spans = Counter("cpq_console_spans_total", "Spans received.", registry=registry)
+
+    def login(self, outcome: str) -> None:
+        """Count one attempt."""
+        self._logins.labels(outcome=outcome).inc()
+
+    def alert(self, status: str) -> None:
+        """Count one alert."""
+        self._alerts.labels(status=status).inc()
+
+    def spans(self, number: int) -> None:
+        """Count spans."""
+        self._spans.inc(number)
+
+
 class SimulatorMetrics:
     """Calls as the simulated external systems saw them."""
 
@@ -256,6 +477,27 @@ class SimulatorMetrics:
     def request(self, system: str, outcome: SimulatedOutcome) -> None:
         """Count one call by what the system did, whatever it answered."""
         self._requests.labels(system=system, outcome=outcome).inc()
+
+
+class TraceMetrics:
+    """What became of the spans of this process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._spans = Counter("cpq_trace_spans_total", "Spans that ended.", ["outcome"], registry=registry)
+        for outcome in ("sent", "failed", "dropped"):
+            self._spans.labels(outcome=outcome)
+
+    def sent(self, spans: int) -> None:
+        """Count spans that the receiver has."""
+        self._spans.labels(outcome="sent").inc(spans)
+
+    def failed(self, spans: int) -> None:
+        """Count spans that could not be sent."""
+        self._spans.labels(outcome="failed").inc(spans)
+
+    def dropped(self, spans: int) -> None:
+        """Count spans for which the queue had no room."""
+        self._spans.labels(outcome="dropped").inc(spans)
 
 
 class MetricsServer:

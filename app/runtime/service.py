@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
+from app.runtime.load import LoadMonitor, watched
 from app.runtime.logging import get_logger
 from app.runtime.metrics import MetricsServer, new_registry
 from app.runtime.notify import Notifier
 from app.runtime.shutdown import Shutdown
+from app.runtime.trace_export import exported
+from app.runtime.tracing import Destination
 
 _log = get_logger(__name__)
 
@@ -25,12 +28,14 @@ class Process:
         registry: where its metrics are shown.
         notifier: the service manager.
         shutdown: the request to stop.
+        load: told of the connection pool, it shows how long is waited for it.
     """
 
     release_id: str
     registry: CollectorRegistry
     notifier: Notifier
     shutdown: Shutdown
+    load: LoadMonitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ async def serve(
     notifier: Notifier,
     metrics_host: str,
     metrics_port: int,
+    traces: Destination,
     refusals: tuple[type[Exception], ...],
 ) -> int:
     """Work until asked to stop and return the exit status: 0, or 1 when the unit cannot start or go on.
@@ -65,6 +71,7 @@ async def serve(
         notifier: the service manager.
         metrics_host: address at which /metrics is shown.
         metrics_port: its port.
+        traces: where spans go.
         refusals: exceptions by which `started` says that a start-up check failed; another one is a defect and shows its trace.
     """
     shutdown = Shutdown.on_signals()
@@ -73,7 +80,11 @@ async def serve(
     expected: tuple[type[Exception], ...] = (OSError, *refusals)
     try:
         await metrics_server.start()
-        async with started(Process(release_id, registry, notifier, shutdown)) as work:
+        async with (
+            watched(registry, release_id) as load,
+            exported(registry, release_id, traces),
+            started(Process(release_id, registry, notifier, shutdown, load)) as work,
+        ):
             notifier.ready(work.status)
             _log.info("ready", **work.about)
             await work.run()

@@ -7,10 +7,17 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from app.settings.declaration import FLAG_DEFAULTS, INFRASTRUCTURE, ValueClass
+from app.settings.declaration import FLAG_DEFAULTS, INFRASTRUCTURE, SECURITY, ValueClass
 from app.settings.external_systems import ExternalEndpoints
 from app.settings.reader import Credential
-from app.settings.shared import AddressList, AddressValue, DatabaseSettings, DatabaseUrl, ProcessSettings, RedisUrl
+from app.settings.shared import (
+    DatabaseSettings,
+    DatabaseUrl,
+    EngineSettings,
+    HttpUrl,
+    KafkaSettings,
+    RedisUrl,
+)
 
 _SWITCH = {"on": True, "off": False}
 
@@ -27,21 +34,22 @@ def _switches(value: Any) -> Any:
     return switches
 
 
-class AdminSettings(ProcessSettings, DatabaseSettings, ExternalEndpoints):
+class AdminSettings(DatabaseSettings, KafkaSettings, EngineSettings, ExternalEndpoints):
     """How an operator's command reaches PostgreSQL, Kafka, Redis, the workflow engine and, to compare, external systems.
 
     `db_url` is the audited cross-tenant role of all commands; `db_owner_url` owns the schema. `feature_flag_defaults` names
-    the flags whose default here is not the contract's; it may be empty.
+    the flags whose default here is not the contract's; it may be empty. `smoke_tenant` exists for synthetic orders alone, which are made at
+    `smoke_api_url` as clients make theirs.
     """
 
     db_owner_url: Annotated[DatabaseUrl, INFRASTRUCTURE]
     db_owner_password: Credential
-    kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
-    kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
-    kafka_password: Credential
     redis_url: Annotated[RedisUrl, INFRASTRUCTURE]
     redis_password: Credential
-    camunda_grpc_address: Annotated[AddressValue, INFRASTRUCTURE]
+    smoke_api_url: Annotated[HttpUrl, INFRASTRUCTURE]
+    smoke_token_url: Annotated[HttpUrl, SECURITY]
+    smoke_tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"), SECURITY]
+    smoke_client_secret: Credential
     feature_flag_defaults: Annotated[
         Mapping[str, bool],
         BeforeValidator(_switches),

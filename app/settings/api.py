@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 
 from app.settings.declaration import INFRASTRUCTURE, POLICY, SECURITY
 from app.settings.reader import Credential
-from app.settings.shared import AddressList, AddressValue, DatabasePoolSettings, HttpUrl, RedisUrl, UnitSettings
+from app.settings.shared import AddressList, AddressValue, HttpUrl, RedisUrl, StandbyReadSettings, TracedSettings
 
 
-class ApiSettings(UnitSettings, DatabasePoolSettings):
+class ApiSettings(TracedSettings, StandbyReadSettings):
     """The HTTP server, its stores, and the issuer whose tokens it accepts.
 
     Kafka and Camunda are only probed for the diagnostics page: the API itself never talks to them. `api_hosts` is how many
@@ -27,7 +27,7 @@ class ApiSettings(UnitSettings, DatabasePoolSettings):
     auth_audience: Annotated[str, Field(min_length=1), SECURITY]
     auth_jwks_url: Annotated[HttpUrl, SECURITY]
     kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
-    camunda_grpc_address: Annotated[AddressValue, INFRASTRUCTURE]
+    camunda_grpc_address: Annotated[AddressList, INFRASTRUCTURE]
 
     @property
     def processes(self) -> int:

@@ -9,11 +9,10 @@ from annotated_types import Le
 from pydantic import Field
 
 from app.settings.declaration import INFRASTRUCTURE, POLICY
-from app.settings.reader import Credential
-from app.settings.shared import AddressList, DatabaseSettings, Duration, UnitSettings
+from app.settings.shared import ColouredSettings, DatabaseSettings, Duration, KafkaSettings, TracedSettings
 
 
-class ConsumerSettings(UnitSettings, DatabaseSettings):
+class ConsumerSettings(TracedSettings, ColouredSettings, DatabaseSettings, KafkaSettings):
     """Which group this process is a member of, what it reads from and what it writes to.
 
     `consumer_batch_size` is the most records of one poll, and so of one transaction. `consumer_export_interval` is how long
@@ -21,9 +20,6 @@ class ConsumerSettings(UnitSettings, DatabaseSettings):
     """
 
     consumer_group: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$"), INFRASTRUCTURE]
-    kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
-    kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
-    kafka_password: Credential
     consumer_batch_size: Annotated[int, Field(ge=1, le=1000), POLICY]
     consumer_export_interval: Annotated[Duration, Le(timedelta(hours=1)), POLICY]
     state_directory: Annotated[str, Field(pattern="^/"), INFRASTRUCTURE]

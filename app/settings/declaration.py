@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal, get_args, get_origin
 
@@ -59,7 +60,7 @@ WHY_NOT: dict[Category, str] = {
     Category.SECURITY: "it decides whose tokens, data and systems are trusted; change the inventory and release",
     Category.FEATURE_FLAG: "flags are changed by `flags set`, their defaults in the inventory and by a release",
     Category.POLICY: "the unit was sized and checked with it at its start; change the inventory and release",
-    Category.SECRET: "secrets are credential files; put the new one into the vault and release",
+    Category.SECRET: "secrets are credential files; playbooks/rotate_secret.yml changes them",
 }
 """Why a setting of a category that does not change at run time does not."""
 
@@ -105,6 +106,33 @@ def value_class(field: FieldInfo) -> str:
     if patterns:
         return f"text of the form {patterns[0]}"
     return "text that is not empty" if any(_only(MinLen, field.metadata)) else "text"
+
+
+def described(field: FieldInfo) -> dict[str, Any]:
+    """What a field takes, as JSON values that two releases can be compared by; bounds of a duration are seconds."""
+    declared = setting_of(field)
+    found: dict[str, Any] = {
+        "kind": "one of several" if get_origin(field.annotation) is Literal else _unbounded(field),
+        "category": declared.category.value,
+        "changes": declared.change.value,
+        "required": field.is_required(),
+    }
+    if get_origin(field.annotation) is Literal:
+        found["choices"] = sorted(map(str, get_args(field.annotation)))
+    limits = {"minimum": _bound(field, Ge, "ge"), "maximum": _bound(field, Le, "le")}
+    return found | {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _unbounded(field: FieldInfo) -> str:
+    told: list[ValueClass] = _only(ValueClass, field.metadata)
+    if told:
+        return told[0].text
+    return "whole number" if field.annotation is int else value_class(field)
+
+
+def _bound(field: FieldInfo, kind: type[Any], attribute: str) -> float | int | None:
+    limit = next((getattr(entry, attribute) for entry in _only(kind, field.metadata)), None)
+    return int(limit.total_seconds()) if isinstance(limit, timedelta) else limit
 
 
 def given_class(value: str) -> str:

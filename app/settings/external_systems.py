@@ -40,8 +40,12 @@ class ExternalTokens(BaseModel):
 
     def token_of(self, system: str) -> str:
         """The token of a declared system."""
+        return self.tokens_of(system)[0]
+
+    def tokens_of(self, system: str) -> tuple[str, ...]:
+        """The token of a declared system and, while it is being rotated, the other one."""
         token: Credential = getattr(self, f"{system.replace('-', '_')}_token")
-        return token.get_secret_value()
+        return token.accepted
 
 
 class ExternalEndpoints(ExternalEnvironment, ExternalTokens):
@@ -72,7 +76,7 @@ class CallbackSecrets(BaseModel):
     document_generation_callback_secret: Credential
     partner_callback_secret: Credential
 
-    def secret_of(self, system: str) -> str:
-        """The secret of a declared system that calls back."""
+    def secrets_of(self, system: str) -> tuple[str, ...]:
+        """The secret of a declared system that calls back and, while it is being rotated, the former one."""
         secret: Credential = getattr(self, f"{system.replace('-', '_')}_callback_secret")
-        return secret.get_secret_value()
+        return secret.accepted

@@ -24,13 +24,13 @@ EXIT_CONFIG = 78
 """EX_CONFIG of sysexits(3): the unit files list it in RestartPreventExitStatus."""
 
 OUR_PREFIXES = (
-    "API_", "APP_", "AUTH_", "BILLING_", "CALLBACK_", "CAMUNDA_", "CONSUMER_", "CRM_", "DB_", "DOCUMENT_GENERATION_",
-    "EXTERNAL_", "FEATURE_", "HTTP_", "INVENTORY_", "ISSUER_", "KAFKA_", "LOG_", "METRICS_", "NOTIFICATION_", "PARTNER_",
-    "PAYMENT_", "PROVISIONING_", "REDIS_", "RELAY_", "TENANT_", "WORKER_",
+    "API_", "APP_", "AUTH_", "BILLING_", "CALLBACK_", "CAMUNDA_", "CONSOLE_", "CONSUMER_", "CRM_", "DB_", "DOCUMENT_GENERATION_",
+    "EXTERNAL_", "FEATURE_", "HTTP_", "INVENTORY_", "ISSUER_", "KAFKA_", "LOG_", "METRICS_", "NOTIFICATION_", "OTLP_", "PARTNER_",
+    "PAYMENT_", "PROVISIONING_", "REDIS_", "RELAY_", "SIMULATOR_", "SMOKE_", "TENANT_", "TLS_", "WORKER_",
 )  # fmt: skip
 """How the names of our variables begin, whichever unit they are for."""
 
-_SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")
 # Has a beginning of ours and is the machine's.
 _NOT_OURS = frozenset({"HTTP_PROXY"})
 
@@ -38,7 +38,23 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class Credential(SecretStr):
-    """A secret from the credentials directory; `repr` hides it, `get_secret_value()` gives it."""
+    """A secret from the credentials directory; `repr` hides it, `get_secret_value()` gives it.
+
+    While it is being rotated its file has two lines: what counts now, and what counted before or will count next.
+    """
+
+    def get_secret_value(self) -> str:
+        return self.accepted[0]
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The secret and, while it is being rotated, the other one."""
+        return tuple(self._secret_value.splitlines())
+
+    @property
+    def other(self) -> str | None:
+        """The other one, while it is being rotated."""
+        return self.accepted[1] if len(self.accepted) > 1 else None
 
 
 class SettingsError(Exception):
@@ -93,7 +109,7 @@ def read(model: type[ModelT], environ: Mapping[str, str], credentials: Path | No
     for name, field in model.model_fields.items():
         variable = name.upper()
         if is_secret(field):
-            secret = _read_credential(name.replace("_", "-"), credentials, problems)
+            secret = _read_credential(name.replace("_", "-"), credentials, problems, required=field.is_required())
             if secret is not None:
                 values[name] = secret
         elif variable in environ:
@@ -158,7 +174,10 @@ def runtime_settings(settings: BaseModel) -> RuntimeSettings:
     return RuntimeSettings(changeable, lambda variable, text: parse(model, variable, text))
 
 
-def _read_credential(name: str, credentials: Path | None, problems: list[str]) -> str | None:
+def _read_credential(name: str, credentials: Path | None, problems: list[str], *, required: bool) -> str | None:
+    """Read a credential; one that may be missing is None where there is no file or an empty one."""
+    if not required and (credentials is None or not (credentials / name).exists()):
+        return None
     if credentials is None:
         problems.append(f"credential {name}: missing, CREDENTIALS_DIRECTORY is not set")
         return None
@@ -168,7 +187,8 @@ def _read_credential(name: str, credentials: Path | None, problems: list[str]) -
         problems.append(f"credential {name}: unreadable ({type(error).__name__})")
         return None
     if not secret:
-        problems.append(f"credential {name}: empty")
+        if required:
+            problems.append(f"credential {name}: empty")
         return None
     return secret
 

@@ -8,9 +8,8 @@ from typing import Annotated
 from annotated_types import Le
 from pydantic import AfterValidator, Field
 
-from app.settings.declaration import INFRASTRUCTURE, POLICY
-from app.settings.reader import Credential
-from app.settings.shared import AddressList, DatabaseSettings, Duration, UnitSettings
+from app.settings.declaration import POLICY
+from app.settings.shared import ColouredSettings, DatabaseSettings, Duration, KafkaSettings, TracedSettings
 
 _SHORTEST_LEASE = timedelta(seconds=10)
 
@@ -21,16 +20,13 @@ def _long_enough(value: timedelta) -> timedelta:
     return value
 
 
-class RelaySettings(UnitSettings, DatabaseSettings):
+class RelaySettings(TracedSettings, ColouredSettings, DatabaseSettings, KafkaSettings):
     """Where the outbox is, where its events go, and the pace.
 
     `relay_poll_interval` is the net under the wake-up by notification. `relay_lease_duration` is how long the shards of
     a relay that died rest until another takes them.
     """
 
-    kafka_bootstrap_servers: Annotated[AddressList, INFRASTRUCTURE]
-    kafka_username: Annotated[str, Field(min_length=1), INFRASTRUCTURE]
-    kafka_password: Credential
     relay_batch_size: Annotated[int, Field(ge=1, le=1000), POLICY]
     relay_poll_interval: Annotated[Duration, Le(timedelta(minutes=1)), POLICY]
     relay_lease_duration: Annotated[Duration, AfterValidator(_long_enough), Le(timedelta(minutes=10)), POLICY]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from app.settings.admin import AdminSettings
 from app.settings.api import ApiSettings
 from app.settings.callback import CallbackSettings
+from app.settings.console import ConsoleSettings
 from app.settings.consumer import ConsumerSettings
 from app.settings.relay import RelaySettings
 from app.settings.shared import ProcessSettings, UnitSettings
@@ -18,6 +19,7 @@ RUNNING: Mapping[str, type[UnitSettings]] = {
     "relay": RelaySettings,
     "consumer": ConsumerSettings,
     "callback": CallbackSettings,
+    "console": ConsoleSettings,
 }
 """Units that keep running and so follow changes."""
 

@@ -8,25 +8,30 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from annotated_types import Le
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.settings.declaration import CHANGEABLE, INFRASTRUCTURE, POLICY, ValueClass
 from app.settings.external_systems import ExternalEndpoints
-from app.settings.shared import AddressValue, DatabasePoolSettings, Duration, HttpUrl, UnitSettings
+from app.settings.shared import (
+    ColouredSettings,
+    DatabasePoolSettings,
+    Duration,
+    EngineSettings,
+    HttpUrl,
+    TracedSettings,
+    entries_of,
+    pairs_of,
+)
 
 _LONGEST_JOB = timedelta(hours=1)
 _JOB_TYPE = re.compile(r"[a-z]+(-[a-z]+)*")
-
-
-def _entries(value: str) -> list[str]:
-    return [entry.strip() for entry in value.split(",") if entry.strip()]
 
 
 def _names(value: Any) -> Any:
     """Read job types; what has not the form of one is named by its place, for it may be a secret."""
     if not isinstance(value, str):
         return value
-    names = _entries(value)
+    names = entries_of(value)
     wrong = [f"entry {place}" for place, name in enumerate(names, 1) if not _JOB_TYPE.fullmatch(name)]
     if wrong:
         raise ValueError(f"{', '.join(wrong)}: expected a job type")
@@ -44,38 +49,7 @@ class TypeOverride(BaseModel):
     retry_backoff: Annotated[Duration, Le(_LONGEST_JOB)] | None = None
 
 
-def _overrides(value: Any) -> Any:
-    """Read `type.field=value` pairs, by type; every wrong one is named, by its place where it may be a secret."""
-    if not isinstance(value, str):
-        return value
-    found: dict[str, dict[str, str]] = {}
-    problems = []
-    for place, pair in enumerate(_entries(value), 1):
-        name, is_pair, setting = pair.partition("=")
-        job_type, is_name, field = name.strip().rpartition(".")
-        if not is_pair or not is_name or not _JOB_TYPE.fullmatch(job_type):
-            problems.append(f"entry {place}: expected <job type>.<field>=<value>")
-        elif field not in TypeOverride.model_fields:
-            problems.append(f"entry {place}: expected one of {', '.join(TypeOverride.model_fields)} after {job_type}")
-        elif field in found.get(job_type, {}):
-            problems.append(f"{job_type}.{field}: is there twice")
-        else:
-            found.setdefault(job_type, {})[field] = setting.strip()
-    overrides = {}
-    for job_type, fields in found.items():
-        try:
-            overrides[job_type] = TypeOverride.model_validate(fields)
-        except ValidationError as error:
-            problems += [
-                f"{job_type}.{detail['loc'][0]}: {detail['msg'].removeprefix('Value error, ')}"
-                for detail in error.errors()
-            ]
-    if problems:
-        raise ValueError("; ".join(problems))
-    return overrides
-
-
-class WorkerSettings(UnitSettings, DatabasePoolSettings, ExternalEndpoints):
+class WorkerSettings(TracedSettings, ColouredSettings, DatabasePoolSettings, EngineSettings, ExternalEndpoints):
     """Which group this process is, the engine it works for, and the external systems it calls and is called back by.
 
     `worker_enabled_types` is a comma-separated part of the group's job types, empty for a group that has none.
@@ -99,12 +73,11 @@ class WorkerSettings(UnitSettings, DatabasePoolSettings, ExternalEndpoints):
     worker_timeout: Annotated[Duration, Le(_LONGEST_JOB), POLICY]
     worker_type_overrides: Annotated[
         Mapping[str, TypeOverride],
-        BeforeValidator(_overrides),
+        BeforeValidator(pairs_of(TypeOverride, _JOB_TYPE, "job type")),
         ValueClass("type.field=value, separated by commas"),
         POLICY,
     ] = Field(default_factory=dict)
     worker_poll_interval: Annotated[Duration, Le(timedelta(minutes=1)), POLICY]
     worker_request_timeout: Annotated[Duration, Le(timedelta(minutes=5)), POLICY]
     worker_max_runs: Annotated[int, Field(ge=1, le=100), POLICY]
-    camunda_grpc_address: Annotated[AddressValue, INFRASTRUCTURE]
     external_timeout: Annotated[Duration, Le(timedelta(minutes=5)), CHANGEABLE]

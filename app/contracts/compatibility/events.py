@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -39,23 +38,9 @@ def parse(topics: Mapping[str, str], schemas: Mapping[str, str]) -> Published:
         ValueError: a file is neither YAML nor JSON, or holds no mapping; the message names it.
     """
     return Published(
-        {name: _mapping(name, yaml.safe_load, text) for name, text in topics.items()},
-        {name: _mapping(name, json.loads, text) for name, text in schemas.items()},
+        {name: mapping(name, text) for name, text in topics.items()},
+        {name: mapping(name, text) for name, text in schemas.items()},
     )
-
-
-def read(directory: Path) -> Published:
-    """Read the folders topics/ and events/ of a contracts directory.
-
-    Raises:
-        ValueError: one of them has no file, or a file is malformed.
-    """
-    found = {}
-    for folder, pattern in (("topics", "*.yml"), ("events", "*.schema.json")):
-        found[folder] = {path.name: path.read_text(encoding="utf-8") for path in (directory / folder).glob(pattern)}
-        if not found[folder]:
-            raise ValueError(f"{directory / folder} has no {pattern}")
-    return parse(found["topics"], found["events"])
 
 
 def is_earlier(release_id: str, other: str) -> bool:
@@ -78,6 +63,33 @@ def problems(older: Published, newer: Published) -> Iterator[str]:
             yield f"events/{name}: is gone; a version stays as long as its topic has events"
         else:
             yield from (f"events/{name}: {problem}" for problem in _schema_problems(schema, newer.schemas[name], ""))
+
+
+def additions(older: Published, newer: Published) -> Iterator[str]:
+    """Say, a line each with file and field, what readers of the older release meet as new and promised to pass over."""
+    for name in sorted({*newer.topics} - {*older.topics}):
+        yield f"topics/{name}: is new"
+    for name, schema in sorted(newer.schemas.items()):
+        if name not in older.schemas:
+            yield f"events/{name}: is new"
+        else:
+            yield from (f"events/{name}: {line}" for line in _schema_additions(older.schemas[name], schema, ""))
+
+
+def _schema_additions(older: Mapping[str, Any], newer: Mapping[str, Any], path: str) -> Iterator[str]:
+    had, has = older.get("properties", {}), newer.get("properties", {})
+    for name in sorted(has):
+        field = f"{path}.{name}".lstrip(".")
+        if name not in had:
+            yield f"{field}: is new"
+        else:
+            yield from _schema_additions(had[name], has[name], field)
+    if older.get(OPEN):
+        new = [value for value in newer.get("enum", ()) if value not in older.get("enum", ())]
+        if new:
+            yield f"{path}: enum: also {_listed(new)}"
+    if isinstance(older.get("items"), dict) and isinstance(newer.get("items"), dict):
+        yield from _schema_additions(older["items"], newer["items"], f"{path}[]")
 
 
 def _topic_problems(older: Mapping[str, Any], newer: Mapping[str, Any]) -> Iterator[str]:
@@ -146,9 +158,14 @@ def _listed(values: Any) -> str:
     return ", ".join(sorted(map(str, values))) or "anything"
 
 
-def _mapping(name: str, parsed: Any, text: str) -> Mapping[str, Any]:
+def mapping(name: str, text: str) -> Mapping[str, Any]:
+    """Read one file as what its name says it is: JSON or YAML.
+
+    Raises:
+        ValueError: it is neither, or holds no mapping; the message names it.
+    """
     try:
-        document = parsed(text)
+        document = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
