@@ -7,7 +7,7 @@ no effect, and a newer request for the same flag and tenant takes its place.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -54,6 +54,10 @@ class FlagStore(Protocol):
 
     async def value(self, flag: str, tenant_id: str | None) -> bool | None:
         """The value stored for exactly this flag and tenant, held until the transaction ends; None without one."""
+        ...
+
+    async def is_done(self, migration: str) -> bool:
+        """Tell whether a migration is in the ledger; a backfill is when nothing is left."""
         ...
 
     async def put(
@@ -113,11 +117,13 @@ class FlagChanges:
         It is not when it waits for a second person's approval.
 
         Raises:
-            FlagChangeRefusedError: nobody declared the flag, there is no such tenant, or nothing would change.
+            FlagChangeRefusedError: nobody declared the flag, there is no such tenant, what it needs is not done, or nothing
+                would change.
         """
         declaration = self._declaration(flag)
         if tenant_id is not None and not await self._store.has_tenant(tenant_id):
             raise FlagChangeRefusedError(f"there is no tenant {tenant_id}")
+        await self._hold_to_needs(flag, self._default(flag) if value is None else value)
         before = await self._store.value(flag, tenant_id)
         change = FlagChange(self._ids.new(), flag, tenant_id, value, reason.text, reason.operator)
         if before == (self._default(flag) if value is None and tenant_id is None else value):
@@ -134,7 +140,8 @@ class FlagChanges:
         """Make a change that waits.
 
         Raises:
-            FlagChangeRefusedError: no such change waits, its flag is no longer declared, or it is the approver's own.
+            FlagChangeRefusedError: no such change waits, its flag is no longer declared, what it needs is not done, or it is
+                the approver's own.
         """
         change = await self._store.waiting(change_id)
         if change is None:
@@ -142,10 +149,27 @@ class FlagChanges:
         self._declaration(change.flag)
         if change.requested_by == reason.operator:
             raise FlagChangeRefusedError(f"{reason.operator} asked for this change: another person must approve it")
+        await self._hold_to_needs(change.flag, self._default(change.flag) if change.value is None else change.value)
         before = await self._store.value(change.flag, change.tenant_id)
         await self._apply(change, f"{change.requested_by}, approved by {reason.operator}")
         await self._store.approve(change, before, reason)
         return change
+
+    async def hold_defaults(self, flags: Iterable[str]) -> None:
+        """Hold flags that are about to take their defaults to what they need.
+
+        Raises:
+            FlagChangeRefusedError: one would be on, and what it needs is not done.
+        """
+        for flag in flags:
+            await self._hold_to_needs(flag, self._default(flag))
+
+    async def _hold_to_needs(self, flag: str, value: bool) -> None:
+        needs = self._declaration(flag).needs
+        if value and needs is not None and not await self._store.is_done(needs):
+            raise FlagChangeRefusedError(
+                f"{flag} needs {needs}, which is not done: cpq-oms-admin migrate backfill --plan"
+            )
 
     async def _apply(self, change: FlagChange, operator: str) -> None:
         if change.value is not None:

@@ -45,6 +45,7 @@ from app.domain.values import Actor, OrderId, TenantId
 from app.runtime.clock import Clock
 from app.runtime.ids import Ids
 from app.runtime.logging import get_logger
+from app.runtime.tracing import follow, tag
 
 log = get_logger(__name__)
 
@@ -322,6 +323,8 @@ class Fulfillment:
         tasks = {task.step: task for task in await uow.fulfillment.tasks(job.order_id)}
         if order is None or reference is None or job.step not in tasks:
             return None
+        follow(reference.traceparent)
+        tag(order_id=str(job.order_id), tenant=job.tenant_id)
         return _Held(order, reference, tasks, tasks[job.step])
 
     async def _begin(self, uow: UnitOfWork, job: StepJob, *, is_alone: bool) -> _Begun | _Suspect | StepResult:

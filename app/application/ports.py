@@ -6,11 +6,11 @@ rows, so "not there" and "not yours" are the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from app.domain.catalog import CatalogEdition, ProductOffering
@@ -21,6 +21,8 @@ from app.domain.process_route import ProcessRoute
 from app.domain.quote import Quote
 from app.domain.values import Actor, OfferingId, OrderId, QuoteId, TenantId
 from app.messaging.envelope import Envelope
+
+T = TypeVar("T")
 
 
 class StoreUnavailable(Exception):  # noqa: N818 (a condition that passes, not a defect)
@@ -549,5 +551,23 @@ class UnitOfWorkFactory(Protocol):
 
         Raises:
             StoreUnavailable: on entering, or from any repository, when the database cannot be asked.
+        """
+        ...
+
+
+class DeclaredReads(Protocol):
+    """Queries whose answer may be some time old: app/contracts/standby_reads.yml names them and says how old."""
+
+    async def read(self, query: str, tenant_id: TenantId, ask: Callable[[UnitOfWork], Awaitable[T | None]]) -> T | None:
+        """Ask in a transaction that cannot write, and return what was answered.
+
+        Args:
+            query: its name in the declaration.
+            tenant_id: whose rows are seen.
+            ask: may be called twice; None, that there is nothing, is only believed of the primary.
+
+        Raises:
+            StoreUnavailable: no server can be asked now.
+            KeyError: the query is not declared.
         """
         ...

@@ -240,6 +240,11 @@ def dropped(reached: Iterable[ReachedProcess], served: AbstractSet[str], version
     return problems
 
 
+def in_use(reached: Iterable[ReachedProcess]) -> list[ReachedProcess]:
+    """Those that an order has: all that a release before must serve, for it passes over routes to what it does not know."""
+    return [process for process in reached if process.live]
+
+
 async def reached(store: ProcessStore) -> list[ReachedProcess]:
     """The process versions that instances may still be of, with all that any content of them asks for.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.application.ports import UnitOfWorkFactory
+from app.application.ports import DeclaredReads, UnitOfWork, UnitOfWorkFactory
 from app.application.refusals import NotFound
 from app.domain.catalog import ProductOffering
 from app.domain.errors import NoActiveCatalog
@@ -22,10 +22,16 @@ class PublishedCatalog:
 
 
 class Queries:
-    """What clients can look up in their own tenant."""
+    """What clients can look up in their own tenant.
 
-    def __init__(self, open_unit_of_work: UnitOfWorkFactory) -> None:
+    Args:
+        open_unit_of_work: for what must be as it is now.
+        reads: for what may be some time old.
+    """
+
+    def __init__(self, open_unit_of_work: UnitOfWorkFactory, reads: DeclaredReads) -> None:
         self._open_unit_of_work = open_unit_of_work
+        self._reads = reads
 
     async def quote(self, quote_id: QuoteId, actor: Actor) -> Quote:
         """Read a quote with its price waterfall.
@@ -45,8 +51,7 @@ class Queries:
         Raises:
             NotFound: not in this tenant.
         """
-        async with self._open_unit_of_work(actor.tenant_id) as uow:
-            order = await uow.orders.get(order_id)
+        order = await self._reads.read("order", actor.tenant_id, lambda uow: uow.orders.get(order_id))
         if order is None:
             raise NotFound("There is no such order.")
         return order
@@ -57,8 +62,14 @@ class Queries:
         Raises:
             NoActiveCatalog: nothing is published.
         """
-        async with self._open_unit_of_work(actor.tenant_id) as uow:
-            version = await uow.catalog.active_version()
-            if version is None:
-                raise NoActiveCatalog("This tenant has no published catalog.")
-            return PublishedCatalog(version, tuple(await uow.catalog.sellable_offerings(version)))
+        catalog = await self._reads.read("catalog", actor.tenant_id, _active_catalog)
+        if catalog is None:
+            raise NoActiveCatalog("This tenant has no published catalog.")
+        return catalog
+
+
+async def _active_catalog(uow: UnitOfWork) -> PublishedCatalog | None:
+    version = await uow.catalog.active_version()
+    if version is None:
+        return None
+    return PublishedCatalog(version, tuple(await uow.catalog.sellable_offerings(version)))

@@ -36,6 +36,7 @@ from app.messaging.retry import Backoff
 from app.runtime.clock import Clock
 from app.runtime.ids import Ids
 from app.runtime.logging import get_logger
+from app.runtime.tracing import follow, late_span, tag
 
 log = get_logger(__name__)
 
@@ -63,6 +64,7 @@ class Reaction:
     request: Mapping[str, Any]
     runs: int
     waiting_since: datetime | None = None
+    traceparent: str | None = None
 
     @property
     def call(self) -> StepCall:
@@ -196,10 +198,12 @@ class ReactionRunner:
         return None
 
     async def _carry_out(self, due: DueReaction) -> None:
-        begun = await self._begin(due)
-        if begun is None:
-            return
-        reaction, attempt, was_open = begun
+        with late_span("reaction", "consumer", attributes={"cpq.reaction_id": str(due.reaction_id)}):
+            begun = await self._begin(due)
+            if begun is not None:
+                await self._call(*begun)
+
+    async def _call(self, reaction: Reaction, attempt: ExternalCallAttempt, was_open: bool) -> None:
         system = self._systems[reaction.external_system]
         if was_open:
             found = await system.find(attempt.idempotency_key)
@@ -217,6 +221,8 @@ class ReactionRunner:
             reaction = await uow.reactions.claim(due.reaction_id, _LEASE)
             if reaction is None:
                 return None
+            follow(reaction.traceparent)
+            tag(order_id=str(reaction.order_id), tenant=reaction.tenant_id, kind=reaction.kind)
             if await uow.orders.get(reaction.order_id) is None:
                 # An order that only the event knows: nothing is done outside for it, and reconciliation names it.
                 await uow.reactions.finish(reaction.reaction_id, "failed", reference=None, error="unknown-order")
@@ -269,6 +275,7 @@ class ReactionRunner:
 
     async def _done(self, uow: ReactionUnitOfWork, reaction: Reaction, done: CallDone) -> None:
         await uow.reactions.finish(reaction.reaction_id, "done", reference=done.reference, error=None)
+        log.info("reaction done", order_id=str(reaction.order_id), tenant=reaction.tenant_id, kind=reaction.kind)
         await self._audit(uow, reaction, "reaction.complete", None, {"state": "done", "reference": done.reference})
 
     async def _fall_out(self, uow: ReactionUnitOfWork, reaction: Reaction, code: str, detail: str) -> None:

@@ -136,18 +136,14 @@ def error_rate(before: Figures, after: Figures, limits: Limits, name: str = "err
         target.startswith("api ") for target in after.absent
     ):
         return Check(name, "not installed yet", "no API is installed", limit)
-    requests = _client_requests(before, after)
+    requests = client_requests(before, after)
     total = sum(sample.value for sample in requests)
     if total == 0:
         return Check(name, "inconclusive", "no API request was answered meanwhile", limit)
-    errors = sum(sample.value for sample in requests if sample.labels.get("status", "").startswith(_SERVER_ERROR))
+    errors = sum(sample.value for sample in requests if is_server_error(sample))
     percent = _PERCENT * errors / total
     routes = sorted(
-        {
-            sample.labels.get("route", "?")
-            for sample in requests
-            if sample.value and sample.labels.get("status", "")[:1] == _SERVER_ERROR
-        }
+        {sample.labels.get("route", "?") for sample in requests if sample.value and is_server_error(sample)}
     )
     measured = f"{percent:.2g} % of {total:.0f} requests" + (f", on {', '.join(routes)}" if routes else "")
     if percent > limits.api_error_percent:
@@ -185,6 +181,65 @@ def outbox_backlog(relay_figure: float | None, stored: int | None, limits: Limit
         remedy = "let the relay catch up first: its journal and cpq_relay_publish_failures_total say what holds it"
         return Check("outbox-backlog", "failed", measured, limit, remedy)
     return Check("outbox-backlog", "passed", measured, limit)
+
+
+def redis_namespace(
+    environment: str,
+    declared: Mapping[str, Iterable[str]],
+    found: Mapping[str, Iterable[str]],
+    foreign: int,
+    example: str,
+) -> Check:
+    """Whether the cache is this environment's alone: what its users may touch, and whose keys lie in it.
+
+    Args:
+        environment: its name, with which each of its keys begins.
+        declared: key patterns by user, as the contract has them for this environment.
+        found: key patterns by user, as the server has them.
+        foreign: how many keys do not begin with that name.
+        example: one of these.
+    """
+    problems: list[str] = []
+    remedies: list[str] = []
+    for user, patterns in sorted(declared.items()):
+        if user not in found:
+            problems.append(f"there is no user {user}")
+            continue
+        strange, lacking = (set(found[user]) - set(patterns), set(patterns) - set(found[user]))
+        if strange or lacking:
+            expected = ", ".join(sorted(lacking)) or "no such pattern"
+            problems.append(f"user {user}: expected {expected}, found {', '.join(sorted(strange)) or 'none of it'}")
+    if problems:
+        remedies.append("playbooks/redis.yml gives the users the patterns of the inventory's environment (cpq_env)")
+    if foreign:
+        problems.append(f"{foreign} keys of another environment, such as {example}")
+        remedies.append(
+            "find whose REDIS_URL leads here and correct it; then empty the cache: systemctl restart redis-server"
+        )
+    limit = f"users write keys that begin with {environment}: and there are no others"
+    if problems:
+        return Check("redis-namespace", "failed", "; ".join(problems), limit, "; ".join(remedies))
+    return Check("redis-namespace", "passed", "no key and no right of another environment", limit)
+
+
+def kafka_topics(used: Iterable[str], present: Iterable[str]) -> Check:
+    """Whether every topic that the installed releases write and read is still there.
+
+    A new topic is none of these. One that was there is not made anew without a word: what was in it is lost, and the positions
+    of its readers are those of another log.
+    """
+    limit = "every topic of the installed releases is there"
+    wanted = sorted(set(used))
+    gone = sorted(set(wanted) - set(present))
+    if gone:
+        remedy = (
+            "find out who deleted it; cpq-oms-admin topics apply makes it anew, empty, "
+            "and then its groups are moved to oldest (docs/consumers.md)"
+        )
+        return Check("kafka-topics", "failed", f"not there: {', '.join(gone)}", limit, remedy)
+    if not wanted:
+        return Check("kafka-topics", "not installed yet", "nothing that uses topics is installed", limit)
+    return Check("kafka-topics", "passed", f"{len(wanted)} of {len(wanted)} topics", limit)
 
 
 def kafka_lag(figures: Figures, limits: Limits) -> Check:
@@ -248,7 +303,7 @@ class Window:
         rate = error_rate(before, figures, self.limits)
         backlog = outbox_backlog(figures.total("cpq_outbox_backlog"), None, self.limits)
         reasons += [f"{check.name} {check.measured}" for check in (rate, backlog) if check.verdict == "failed"]
-        self._requests += sum(sample.value for sample in _client_requests(before, figures))
+        self._requests += sum(sample.value for sample in client_requests(before, figures))
         self._last = figures
         self.looks += 1
         self._row = self._row + 1 if reasons else 0
@@ -286,7 +341,12 @@ class Window:
         ]
 
 
-def _client_requests(before: Figures, after: Figures) -> list[Sample]:
+def is_server_error(sample: Sample) -> bool:
+    """Whether a series of answered requests counts those that the server could not answer."""
+    return sample.labels.get("status", "").startswith(_SERVER_ERROR)
+
+
+def client_requests(before: Figures, after: Figures) -> list[Sample]:
     """Requests of clients: probes and our own scrapes say nothing about the service."""
     grown = increases(before, after, "cpq_api_requests_total")
     return [sample for sample in grown if sample.labels.get("route", "").startswith(_CLIENT_ROUTES)]

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Literal, Protocol
 
 from app.application.ports import (
+    ClaimedStart,
     ConcurrentChange,
     DueStart,
     EngineRefused,
@@ -25,9 +26,11 @@ from app.application.ports import (
 from app.contracts import process_variables
 from app.contracts.process_variables import VariablesError
 from app.domain.fulfillment import WorkflowReference, order_hash
+from app.domain.order import Order
 from app.messaging.retry import Backoff
 from app.runtime.clock import Clock
 from app.runtime.logging import get_logger
+from app.runtime.tracing import span
 
 log = get_logger(__name__)
 
@@ -135,6 +138,12 @@ class WorkflowStarter:
             await uow.commit()
         if claimed is None or order is None:
             return StartPass(0)
+        reference = claimed.reference
+        attributes = {"cpq.order_id": str(reference.order_id), "cpq.tenant": reference.tenant_id}
+        with span("start process", "client", parent=reference.traceparent, attributes=attributes):
+            return await self._start_claimed(claimed, order)
+
+    async def _start_claimed(self, claimed: ClaimedStart, order: Order) -> StartPass:
         reference = claimed.reference
         if not claimed.is_process_deployed:
             # The engine would keep the message and never look at it again, not even when the process arrives.

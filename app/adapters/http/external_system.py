@@ -21,6 +21,7 @@ from app.application.ports import CallDone, CallNotDone, CallOutcome, CallRefuse
 from app.contracts.callbacks import callback_path
 from app.contracts.loader import ExternalSystemPolicy
 from app.domain.external_calls import tenant_of
+from app.runtime.tracing import current_traceparent, step, tag
 
 # The request never reached the system: there was no connection to send it on.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -71,6 +72,12 @@ class HttpExternalSystem:
         self._timeout = timeout
 
     async def call(self, idempotency_key: str, request: Mapping[str, Any]) -> CallOutcome:
+        with step(f"call {self._name}", "client", attributes={"cpq.external_system": self._name}):
+            outcome = await self._call(idempotency_key, request)
+            tag(outcome=type(outcome).__name__)
+            return outcome
+
+    async def _call(self, idempotency_key: str, request: Mapping[str, Any]) -> CallOutcome:
         total = self._timeout().total_seconds()
         try:
             async with asyncio.timeout(total):
@@ -87,7 +94,7 @@ class HttpExternalSystem:
         return self._outcome(response)
 
     def _call_headers(self, idempotency_key: str) -> dict[str, str]:
-        headers = {**self._headers, self._policy.idempotency_key.header: idempotency_key}
+        headers = {**self._headers, **_trace(), self._policy.idempotency_key.header: idempotency_key}
         if self._policy.callback.header is not None:
             path = callback_path(self._name, tenant_of(idempotency_key))
             headers[self._policy.callback.header] = f"{self._callback_url}{path}"
@@ -117,13 +124,19 @@ class HttpExternalSystem:
         return CallDone(reference, status)
 
     async def find(self, idempotency_key: str) -> CallDone | CallNotDone | CallUnknown:
+        with step(f"ask {self._name}", "client", attributes={"cpq.external_system": self._name}):
+            outcome = await self._find(idempotency_key)
+            tag(outcome=type(outcome).__name__)
+            return outcome
+
+    async def _find(self, idempotency_key: str) -> CallDone | CallNotDone | CallUnknown:
         total = self._timeout().total_seconds()
         try:
             async with asyncio.timeout(total):
                 response = await self._client.get(
                     self._url,
                     params={self._policy.idempotency_key.query: idempotency_key},
-                    headers=self._headers,
+                    headers={**self._headers, **_trace()},
                     timeout=_timeout(total),
                 )
         except (httpx.HTTPError, TimeoutError) as error:
@@ -178,6 +191,12 @@ def new_client() -> httpx.AsyncClient:
         verify=ssl.create_default_context(),
         limits=httpx.Limits(max_connections=200, max_keepalive_connections=50),
     )
+
+
+def _trace() -> dict[str, str]:
+    """By what the called system may continue our trace."""
+    traceparent = current_traceparent()
+    return {"traceparent": traceparent} if traceparent else {}
 
 
 def _timeout(total: float) -> httpx.Timeout:

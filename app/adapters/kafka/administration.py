@@ -28,6 +28,7 @@ from kafka.admin import (
 )
 from kafka.errors import KafkaError
 
+from app.adapters.kafka.connection import KafkaConnection
 from app.application.operations import OperationError
 from app.contracts.loader import Topic
 
@@ -36,6 +37,11 @@ _OBSERVER = "observer"
 _USER = "User:"
 _AUTO_CREATE = "auto.create.topics.enable"
 _SET_ON_TOPIC = "DYNAMIC_TOPIC_CONFIG"
+_THERE = "there"
+_GIVEN = "given"
+_CONSUMED = "consumed"
+# Of a group without members; every other state is one that members pass through.
+_EMPTY_STATES = frozenset({"Empty", "Dead"})
 
 
 class KafkaUnreachableError(OperationError):
@@ -103,6 +109,15 @@ class TopicsPlan:
             *(f"allow {access}" for access in self.give),
             *(f"withdraw {access}" for access in self.take),
         ]
+
+
+@dataclass(frozen=True)
+class KafkaPlane:
+    """One plane of the cluster, as texts by item: what is declared, what is live, and of the live what only we may have made."""
+
+    declared: Mapping[str, str]
+    live: Mapping[str, str]
+    ours: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -241,6 +256,50 @@ class KafkaAdministration:
             if plan.take:
                 self._client.delete_acls([_filter(access) for access in plan.take])
 
+    def planes(self, topics: Mapping[str, Topic], wanted: set[Access], brokers: int) -> dict[str, KafkaPlane]:
+        """Describe topics, access and groups, each declared and live.
+
+        Raises:
+            KafkaUnreachableError: the cluster did not answer.
+        """
+        with _answers():
+            present = {topic["name"]: topic["partitions"] for topic in self._client.describe_topics()}
+            settings = self._settings([name for name in topics if name in present])
+            broker_settings = self._auto_create()
+            access = self._access()
+            groups = {group["group_id"]: _group_state(group["group_state"]) for group in self._client.list_groups()}
+        declared = dict.fromkeys(topics, _THERE) | dict.fromkeys(broker_settings, "false")
+        live = {name: _THERE for name in present if not name.startswith("__")} | broker_settings
+        for name, entries in settings.items():
+            topic, partitions = topics[name], present[name]
+            copies = "/".join(map(str, sorted({len(partition["replica_nodes"]) for partition in partitions})))
+            declared |= {f"{name} partitions": str(topic.partitions), f"{name} copies": str(topic.replicas(brokers))}
+            live |= {f"{name} partitions": str(len(partitions)), f"{name} copies": copies}
+            made = topic.settings(brokers)
+            declared |= {f"{name} {key}": value for key, value in made.items()}
+            live |= {
+                f"{name} {key}": str(entry["value"])
+                for key, entry in entries.items()
+                if key in made or entry["config_source"] == _SET_ON_TOPIC
+            }
+        given = {str(entry): _GIVEN for entry in access}
+        ours = frozenset(str(entry) for entry in access if _is_ours(entry, topics, wanted))
+        consumed = {group: _CONSUMED for topic in topics.values() for group in topic.consumer_groups}
+        return {
+            "kafka-topics": KafkaPlane(declared, live, frozenset(live)),
+            "kafka-access": KafkaPlane({str(entry): _GIVEN for entry in wanted}, given, ours),
+            "kafka-groups": KafkaPlane(consumed, groups, frozenset(groups)),
+        }
+
+    def topics(self) -> frozenset[str]:
+        """Name the topics of the cluster.
+
+        Raises:
+            KafkaUnreachableError: the cluster did not answer.
+        """
+        with _answers():
+            return frozenset(topic["name"] for topic in self._client.describe_topics())
+
     def state(self) -> ClusterState:
         """Describe the cluster's health.
 
@@ -265,18 +324,23 @@ class KafkaAdministration:
         return described
 
     def _broker_problems(self) -> list[str]:
+        return [
+            f"{name} is {value}, so a misspelt name makes a topic; set it to false and restart the broker"
+            for name, value in self._auto_create().items()
+            if value != "false"
+        ]
+
+    def _auto_create(self) -> dict[str, str]:
         """Ask the running brokers, not their files: a broker that was not restarted still does what it read then."""
         resources = [
             ConfigResource(ConfigResourceType.BROKER, str(broker["broker_id"]), {_AUTO_CREATE: None})
             for broker in self._client.describe_cluster()["brokers"]
         ]
         described = self._client.describe_configs(resources, config_filter="all")["broker"]
-        return [
-            f"broker {name}: {_AUTO_CREATE} is {settings[_AUTO_CREATE]['value']}, so a misspelt name makes a topic; "
-            "set it to false and restart the broker"
+        return {
+            f"broker {name}: {_AUTO_CREATE}": str(settings[_AUTO_CREATE]["value"])
             for name, settings in sorted(described.items())
-            if settings[_AUTO_CREATE]["value"] != "false"
-        ]
+        }
 
     def _access(self) -> set[Access]:
         everything = ACLFilter(
@@ -302,7 +366,7 @@ class KafkaAdministration:
 
 
 @contextmanager
-def open_administration(servers: Sequence[str], username: str, password: str) -> Iterator[KafkaAdministration]:
+def open_administration(connection: KafkaConnection) -> Iterator[KafkaAdministration]:
     """Connect as the cluster's super user.
 
     Raises:
@@ -310,14 +374,7 @@ def open_administration(servers: Sequence[str], username: str, password: str) ->
     """
     with _answers():
         client = KafkaAdminClient(
-            bootstrap_servers=list(servers),
-            client_id="cpq-oms-admin",
-            security_protocol="SASL_PLAINTEXT",
-            sasl_mechanism="SCRAM-SHA-256",
-            sasl_plain_username=username,
-            sasl_plain_password=password,
-            request_timeout_ms=_TIMEOUT_MS,
-            bootstrap_timeout_ms=_TIMEOUT_MS,
+            **connection.options(), request_timeout_ms=_TIMEOUT_MS, bootstrap_timeout_ms=_TIMEOUT_MS
         )
     try:
         yield KafkaAdministration(client)
@@ -331,6 +388,10 @@ def _answers() -> Iterator[None]:
         yield
     except (KafkaError, OSError) as error:
         raise KafkaUnreachableError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+
+
+def _group_state(state: str) -> str:
+    return "nobody consumes" if state in _EMPTY_STATES else _CONSUMED
 
 
 def _growth_refused(name: str, partitions: int) -> str:

@@ -41,7 +41,7 @@ class KafkaEventSource:
     Args:
         connection: where the brokers are.
         group: the consumer group.
-        member: name of this member, kept over restarts.
+        member: name of this member, kept over restarts; None for one that Kafka forgets as soon as it leaves.
         topics: what to read.
         batch_size: most records of one poll.
         load_positions: called with the assigned partitions, on the event loop; says where they go on and which rest.
@@ -52,7 +52,7 @@ class KafkaEventSource:
         connection: KafkaConnection,
         *,
         group: str,
-        member: str,
+        member: str | None,
         topics: Sequence[str],
         batch_size: int,
         load_positions: LoadPositions,
@@ -86,8 +86,11 @@ class KafkaEventSource:
     async def ends(self, *, within: float) -> Mapping[Partition, int]:
         return await self._run(lambda: self._ends(within))
 
-    async def close(self) -> None:
+    async def leave(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+
+    async def close(self) -> None:
+        await self.leave()
         self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -137,6 +140,7 @@ class KafkaEventSource:
         probe = KafkaConsumer(
             **self._connection.options(),
             group_id=None,
+            allow_auto_create_topics=False,
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_poll_records=1,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from app.adapters.kafka.administration import KafkaUnreachableError
+from app.adapters.kafka.connection import KafkaConnection
 from app.application.process_versions import EngineInstance, EngineProcess, EngineView
 
 TOPIC = "zeebe"
@@ -43,14 +44,9 @@ class Incident:
 class EngineRecords:
     """A reader of its own, without a consumer group: it leaves no trace in the cluster."""
 
-    def __init__(self, servers: Sequence[str], username: str, password: str) -> None:
+    def __init__(self, connection: KafkaConnection) -> None:
         self._configuration: dict[str, Any] = {
-            "bootstrap_servers": list(servers),
-            "client_id": "cpq-oms-admin",
-            "security_protocol": "SASL_PLAINTEXT",
-            "sasl_mechanism": "SCRAM-SHA-256",
-            "sasl_plain_username": username,
-            "sasl_plain_password": password,
+            **connection.options(),
             "request_timeout_ms": _TIMEOUT_MS,
             "bootstrap_timeout_ms": _TIMEOUT_MS,
             "enable_auto_commit": False,
@@ -103,7 +99,7 @@ class EngineRecords:
     ) -> bool:
         """Show every record since a moment, or from the beginning; False where the topic does not exist yet."""
         try:
-            consumer = KafkaConsumer(**self._configuration)
+            consumer = KafkaConsumer(**self._configuration, allow_auto_create_topics=False)
         except (KafkaError, OSError) as error:
             raise KafkaUnreachableError(f"{type(error).__name__}: {error}") from error
         try:

@@ -38,6 +38,7 @@ class EventLog:
                 bootstrap_timeout_ms=_TIMEOUT_MS,
                 enable_auto_commit=False,
                 group_id=None,
+                allow_auto_create_topics=False,
             )
         except (KafkaError, OSError) as error:
             raise KafkaUnreachableError(f"{type(error).__name__}: {error}") from error

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors
 
-from app.adapters.postgres.pool import PASSING_ERRORS
+from app.adapters.postgres.pool import PASSING_ERRORS, first_line
 from app.messaging.retry import Poison, Unavailable
 
 _DEPENDENCY = "postgresql"
@@ -20,12 +20,8 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except PASSING_ERRORS as error:
-        raise Unavailable(_DEPENDENCY, _first_line(error)) from error
+        raise Unavailable(_DEPENDENCY, first_line(error)) from error
     # Row-level security answers InsufficientPrivilege when an order of another tenant has the same id.
     except (psycopg.DataError, psycopg.IntegrityError, errors.InsufficientPrivilege) as error:
         name = type(error).__name__
-        raise Poison(f"{name}: {_first_line(error)}", f"sqlstate-{error.sqlstate or name}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Poison(f"{name}: {first_line(error)}", f"sqlstate-{error.sqlstate or name}") from error

@@ -88,6 +88,11 @@ class PostgresFlagStore:
         cursor = await self._connection.execute(_SQL["history"], {"flag": flag, "tenant_id": tenant_id})
         return await cursor.fetchall()
 
+    async def is_done(self, migration: str) -> bool:
+        """See the port."""
+        row = await (await self._connection.execute(_SQL["is_done"], {"migration": migration})).fetchone()
+        return bool(row and row["is_done"])
+
     async def has_tenant(self, tenant_id: str) -> bool:
         row = await (await self._connection.execute(_SQL["has_tenant"], {"tenant_id": tenant_id})).fetchone()
         return bool(row and row["there"])

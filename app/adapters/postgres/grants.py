@@ -45,11 +45,13 @@ class GrantsPlan:
     Attributes:
         missing, undeclared: privileges to give and to take.
         awaited: what the contract names and the database does not have; migrations that are still to come may bring it.
+        present: every privilege that the database has, undeclared ones among them.
     """
 
     missing: tuple[Grant, ...]
     undeclared: tuple[Grant, ...]
     awaited: tuple[str, ...] = ()
+    present: tuple[Grant, ...] = ()
 
     @property
     def changes(self) -> list[str]:
@@ -87,7 +89,12 @@ async def plan_grants(connection: Connection, declared: Mapping[str, RoleGrants]
     awaited = {f"{grant.kind} {grant.name}" for grant in wanted if (grant.kind, grant.name) not in there}
     grantable = {grant for grant in wanted if (grant.kind, grant.name) in there}
     present = {Grant(**row) for row in await _rows(connection, "present")}
-    return GrantsPlan(tuple(sorted(grantable - present)), tuple(sorted(present - grantable)), tuple(sorted(awaited)))
+    return GrantsPlan(
+        missing=tuple(sorted(grantable - present)),
+        undeclared=tuple(sorted(present - grantable)),
+        awaited=tuple(sorted(awaited)),
+        present=tuple(sorted(present)),
+    )
 
 
 async def apply_grants(connection: Connection, declared: Mapping[str, RoleGrants]) -> GrantsPlan:

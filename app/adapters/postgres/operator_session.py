@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import psycopg
 
-from app.adapters.postgres.pool import Connection, connection_parameters
+from app.adapters.postgres.pool import Connection, RoleConnection, connection_parameters
 from app.application.operations import OperationError
 
 _HAS_TABLE = """
@@ -33,7 +33,7 @@ class DatabaseUnreachableError(OperationError):
 
 @asynccontextmanager
 async def open_session(
-    url: str, password: str, application_name: str, statement_timeout: timedelta
+    url: str, passwords: Sequence[str], application_name: str, statement_timeout: timedelta
 ) -> AsyncIterator[Connection]:
     """Connect; each statement is its own transaction unless the caller opens one.
 
@@ -41,10 +41,10 @@ async def open_session(
         DatabaseUnreachableError: no connection in time, or credentials refused.
     """
     parameters = connection_parameters(
-        url, password, application_name=application_name, statement_timeout=statement_timeout
+        url, *passwords, application_name=application_name, statement_timeout=statement_timeout
     )
     try:
-        connection: Connection = await psycopg.AsyncConnection.connect(**parameters)
+        connection: Connection = await RoleConnection.connect(**parameters)
     except psycopg.OperationalError as error:
         raise DatabaseUnreachableError(str(error).strip().splitlines()[0]) from error
     async with connection:

@@ -11,10 +11,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from psycopg import AsyncConnection
-
 from app.adapters.postgres.named_blocks import NamedBlocks
-from app.adapters.postgres.pool import PASSING_ERRORS, Connection, Pool
+from app.adapters.postgres.pool import PASSING_ERRORS, Connection, Pool, RoleConnection, first_line
 from app.adapters.postgres.schema import ensure_schema
 from app.messaging.envelope import Envelope
 from app.messaging.outbox import Backlog, Leases, PendingEvent, Published, Rejected, Settled, Settlement, Undelivered
@@ -141,7 +139,7 @@ class PostgresRelayStore:
             async with self._pool.connection() as connection:
                 yield connection
         except PASSING_ERRORS as error:
-            raise Unavailable(_DEPENDENCY, _reason(error)) from error
+            raise Unavailable(_DEPENDENCY, first_line(error)) from error
 
 
 class OutboxListener:
@@ -165,7 +163,7 @@ class OutboxListener:
         failures = 0
         while True:
             try:
-                async with await AsyncConnection.connect(**self._parameters) as connection:
+                async with await RoleConnection.connect(**self._parameters) as connection:
                     await connection.execute(_SQL["listen"])
                     failures = 0
                     self._wake.set()
@@ -173,7 +171,7 @@ class OutboxListener:
                         self._wake.set()
             except PASSING_ERRORS as error:
                 failures += 1
-                _log.warning("listening_interrupted", reason=_reason(error), failures=failures)
+                _log.warning("listening_interrupted", reason=first_line(error), failures=failures)
                 await asyncio.sleep(self._backoff.delay(failures))
 
 
@@ -224,8 +222,3 @@ async def _write(connection: Connection, block: str, columns: Mapping[str, list[
     if not columns["event_ids"]:
         return 0
     return (await connection.execute(_SQL[block], columns)).rowcount
-
-
-def _reason(error: Exception) -> str:
-    """The first line: what follows repeats the connection string or the statement."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

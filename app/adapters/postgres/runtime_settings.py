@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from app.adapters.postgres.named_blocks import NamedBlocks
-from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.pool import Connection, RoleConnection
 from app.runtime.logging import get_logger
 from app.runtime.runtime_settings import RuntimeSettings
 
@@ -58,7 +58,7 @@ async def _follow(
 ) -> None:
     while True:
         try:
-            connection: Connection = await psycopg.AsyncConnection.connect(**parameters)
+            connection: Connection = await RoleConnection.connect(**parameters)
             async with connection:
                 await connection.execute(_SQL["listen"])
                 while True:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg
 from psycopg import errors
 
 from app.adapters.postgres.named_blocks import NamedBlocks
-from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.pool import Connection, RoleConnection
 
-REQUIRED_MIGRATION = "0023_expand_start_flag_of_tenant"
+REQUIRED_MIGRATION = "0028_expand_release_freeze"
 
 _SQL = NamedBlocks("schema")
 
@@ -46,6 +45,6 @@ async def ensure_reachable(parameters: dict[str, Any]) -> None:
     Raises:
         SchemaTooOldError, psycopg.Error: as `ensure_schema`.
     """
-    connection: Connection = await psycopg.AsyncConnection.connect(**parameters)
+    connection: Connection = await RoleConnection.connect(**parameters)
     async with connection:
         await ensure_schema(connection)

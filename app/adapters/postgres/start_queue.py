@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
 
 from app.adapters.postgres.named_blocks import NamedBlocks
-from app.adapters.postgres.pool import Pool
+from app.adapters.postgres.pool import Pool, RoleConnection
 from app.adapters.postgres.unit_of_work import translated_errors
 from app.application.ports import DueStart
 from app.runtime.logging import get_logger
@@ -55,7 +54,7 @@ class WorkflowRequests:
         """Listen until cancelled, connecting again as often as it takes."""
         while True:
             try:
-                connection = await AsyncConnection.connect(**self._parameters)
+                connection = await RoleConnection.connect(**self._parameters)
                 async with connection:
                     await connection.execute("LISTEN workflow")
                     async for _ in connection.notifies():

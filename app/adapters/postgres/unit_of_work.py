@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -19,15 +19,17 @@ from app.adapters.postgres.fulfillment import PostgresFulfillmentRepository
 from app.adapters.postgres.idempotency import PostgresIdempotencyRepository
 from app.adapters.postgres.orders import PostgresOrderRepository
 from app.adapters.postgres.outbox import PostgresOutboxStore
-from app.adapters.postgres.pool import Connection, Pool
+from app.adapters.postgres.pool import EPOCH_OVER, Connection, Pool
 from app.adapters.postgres.process_routes import PostgresProcessRouteRepository
 from app.adapters.postgres.quotes import PostgresQuoteRepository
 from app.adapters.postgres.workflow_references import PostgresWorkflowReferenceRepository
 from app.application.ports import ConcurrentChange, StoreUnavailable, UnitOfWorkFactory
 from app.domain.values import TenantId
+from app.runtime.tracing import step
 
 # One round trip. The setting ends with the transaction, so a pooled connection never carries a tenant over.
 _BEGIN = sql.SQL("BEGIN; SELECT set_config('cpq.tenant_id', {}, true)")
+_BEGIN_READ_ONLY = sql.SQL("BEGIN READ ONLY; SELECT set_config('cpq.tenant_id', {}, true)")
 
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
@@ -40,21 +42,30 @@ def translated_errors() -> Iterator[None]:
     except (errors.DeadlockDetected, errors.SerializationFailure) as error:
         raise ConcurrentChange(type(error).__name__) from error
     except (
-        psycopg.OperationalError,  # also statement and lock timeouts, shutdown, full disk, too many connections
+        psycopg.OperationalError,  # also statement and lock timeouts, shutdown, full disk, an epoch that is over
         errors.ReadOnlySqlTransaction,
         PoolTimeout,
         PoolClosed,
     ) as error:
-        raise StoreUnavailable(type(error).__name__) from error
+        raise StoreUnavailable(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """The error's name; what has none of its own says what it is."""
+    if isinstance(error, psycopg.Error) and error.sqlstate == EPOCH_OVER:
+        return error.diag.message_primary or EPOCH_OVER
+    return type(error).__name__
 
 
 class PostgresUnitOfWork:
-    """A transaction of one tenant; see `app.application.ports.UnitOfWork`."""
+    """A transaction of one tenant; see `app.application.ports.UnitOfWork`. A read-only one refuses to write wherever it is."""
 
-    def __init__(self, pool: Pool, tenant_id: TenantId) -> None:
+    def __init__(self, pool: Pool, tenant_id: TenantId, *, read_only: bool = False) -> None:
         self._pool = pool
         self._tenant_id = tenant_id
+        self._begin = _BEGIN_READ_ONLY if read_only else _BEGIN
         self._connection: Connection | None = None
+        self._step = ExitStack()
 
     @property
     def tenant_id(self) -> TenantId:
@@ -104,8 +115,9 @@ class PostgresUnitOfWork:
         return PostgresProcessRouteRepository(self.connection)
 
     async def __aenter__(self) -> Self:
-        begin = _BEGIN.format(sql.Literal(self._tenant_id))
-        with translated_errors():
+        begin = self._begin.format(sql.Literal(self._tenant_id))
+        with ExitStack() as opened, translated_errors():
+            opened.enter_context(step("transaction", "client", attributes={"db.system.name": "postgresql"}))
             # After a restart of the server every pooled connection is dead. Nothing has happened yet, so each dead one
             # is handed back, which makes the pool replace it, and the next one is tried.
             for last_try in (*[False] * self._pool.max_size, True):
@@ -120,7 +132,7 @@ class PostgresUnitOfWork:
                     await self._pool.putconn(connection)
                     raise
                 else:
-                    self._connection = connection
+                    self._connection, self._step = connection, opened.pop_all()
                     break
         return self
 
@@ -136,7 +148,7 @@ class PostgresUnitOfWork:
     ) -> None:
         connection = self.connection
         self._connection = None
-        with translated_errors():
+        with self._step, translated_errors():
             try:
                 # Any other status is a broken connection, which has rolled back by itself and which the pool replaces.
                 if connection.info.transaction_status in _OPEN:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.runtime.clock import Clock
@@ -28,23 +25,6 @@ T = TypeVar("T")
 
 class RedisAway(Exception):  # noqa: N818 (a condition that passes, not a defect)
     """Redis did not answer in time, refused, or is being left alone after it did."""
-
-
-def connect(url: str, password: str) -> Redis:
-    """Return a client that opens connections when they are needed; `url` is redis://user@host:port/database."""
-    parts = urlsplit(url)
-    return Redis(
-        host=parts.hostname or "localhost",
-        port=parts.port or 6379,
-        db=int(parts.path.lstrip("/") or 0),
-        username=parts.username,
-        password=password,
-        ssl=parts.scheme == "rediss",
-        protocol=2,  # RESP3 opens with HELLO, which the ACL user may not send
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),  # the database is the second try
-    )
 
 
 class RedisGuard:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.adapters.redis.connection import connect
 from app.application.operations import OperationError
 
 _TIMEOUT_SECONDS = 3.0
@@ -25,15 +25,13 @@ class RedisState:
     policy: str
 
 
-async def redis_state(url: str, password: str) -> RedisState:
+async def redis_state(url: str, password: str, ca_file: str) -> RedisState:
     """Ask for memory figures.
 
     Raises:
         RedisUnreachableError: no answer in time, or the user was refused.
     """
-    client = Redis.from_url(
-        url, password=password, socket_connect_timeout=_TIMEOUT_SECONDS, socket_timeout=_TIMEOUT_SECONDS
-    )
+    client = connect(url, password, ca_file, _TIMEOUT_SECONDS)
     try:
         info = await client.info("memory")
     except (RedisError, OSError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from app.adapters.redis.connection import connect, text
 from app.adapters.redis.health import RedisUnreachableError
 from app.adapters.redis.keys import Keys
 
@@ -32,27 +33,26 @@ class Inspection:
     undeclared: Sequence[str]
 
 
-async def inspect(url: str, password: str, keys: Keys, most: int) -> Inspection:
+async def inspect(url: str, password: str, ca_file: str, keys: Keys, most: int) -> Inspection:
     """Look at every key once, a page at a time.
 
     Args:
-        url: redis://user@host:port/database.
+        url: redis://user@host:port/database, or rediss:// for TLS.
         password: the user's.
+        ca_file: the roots that the server's certificate may be of.
         keys: the declared keys.
         most: how many of the hot ones to show.
 
     Raises:
         RedisUnreachableError: no answer in time, the user was refused, or the server does not count uses.
     """
-    client = Redis.from_url(
-        url, password=password, socket_connect_timeout=_TIMEOUT_SECONDS, socket_timeout=_TIMEOUT_SECONDS
-    )
+    client = connect(url, password, ca_file, _TIMEOUT_SECONDS)
     uses: dict[str, int] = {}
     try:
         cursor = 0
         while True:
             cursor, page = await client.scan(cursor, count=_PAGE)
-            uses |= await _uses(client, [_text(key) for key in page])
+            uses |= await _uses(client, [text(key) for key in page])
             if cursor == 0:
                 break
         hottest = sorted(uses, key=lambda key: (-uses[key], key))[:most]
@@ -86,7 +86,3 @@ async def _uses(client: Redis, page: Sequence[str]) -> dict[str, int]:
         if answer is not None:  # None: gone since it was listed
             uses[key] = int(answer)
     return uses
-
-
-def _text(key: bytes | str) -> str:
-    return key.decode(errors="replace") if isinstance(key, bytes) else key

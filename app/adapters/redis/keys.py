@@ -24,7 +24,7 @@ class Keys:
     def __init__(self, declared: RedisKeys, environment: str) -> None:
         self._declared = declared.keys
         self.environment = environment
-        self._patterns = {name: _expression(key.pattern) for name, key in declared.keys.items()}
+        self._patterns = {name: _expression(key.pattern, environment) for name, key in declared.keys.items()}
 
     def declaration(self, name: str) -> RedisKey:
         """What is declared of a kind of keys.
@@ -57,12 +57,16 @@ class Keys:
         self.declaration(name)
         return self.key("key_index", tenant, kind=name.replace("_", "-"))
 
+    def is_foreign(self, key: str) -> bool:
+        """Whether a key found in Redis begins with the name of another environment, or of none."""
+        return key.partition(":")[0] != self.environment
+
     def kind_of(self, key: str) -> str | None:
-        """The declared kind that a key found in Redis is of; None for one that nobody declared, in any environment."""
+        """The declared kind that a key found in Redis is of; None for one that nobody declared, or of another environment."""
         return next((name for name, pattern in self._patterns.items() if pattern.fullmatch(key)), None)
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    """The keys that a pattern can make, as a regular expression."""
-    parts = _PLACEHOLDER.split(pattern)
+def _expression(pattern: str, environment: str) -> re.Pattern[str]:
+    """The keys that a pattern can make in one environment, as a regular expression."""
+    parts = _PLACEHOLDER.split(pattern.replace("{env}", environment))
     return re.compile("".join(_PART.pattern if place % 2 else re.escape(text) for place, text in enumerate(parts)))

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import grpc
-from pyzeebe import ZeebeClient, create_insecure_channel
+from pyzeebe import ZeebeClient
 from pyzeebe.errors import ProcessInvalidError, PyZeebeError
 from pyzeebe.grpc_internals.types import DeployResourceResponse, TopologyResponse
 from pyzeebe.proto.gateway_pb2 import ResolveIncidentRequest, UpdateJobRetriesRequest
 from pyzeebe.proto.gateway_pb2_grpc import GatewayStub
 
+from app.adapters.zeebe.channel import GatewayIdentity, open_channel
 from app.application.operations import OperationError
 
 if TYPE_CHECKING:
@@ -122,19 +123,19 @@ class EngineOperations:
 
 
 @asynccontextmanager
-async def open_engine(address: str) -> AsyncIterator[EngineOperations]:
-    """Connect to the gateway.
+async def open_engine(addresses: str, identity: GatewayIdentity | None = None) -> AsyncIterator[EngineOperations]:
+    """Connect to a gateway, whichever answers.
 
     Raises:
         EngineUnreachableError: nothing answers there within five seconds.
     """
-    channel = create_insecure_channel(grpc_address=address)
+    channel = open_channel(addresses, identity)
     try:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await channel.channel_ready()
         except TimeoutError as error:
-            raise EngineUnreachableError(f"nothing answers on {address}") from error
+            raise EngineUnreachableError(f"nothing answers on {addresses}") from error
         yield EngineOperations(channel)
     finally:
         await channel.close()

@@ -106,6 +106,17 @@ def unserved(definitions: Iterable[ProcessDefinition], served: Iterable[str]) ->
     ]
 
 
+def misunderstood(definitions: Iterable[ProcessDefinition], versions: Iterable[int]) -> list[str]:
+    """Name every process whose version of variables is none of `versions`, those that its workers understand."""
+    known = sorted(set(versions))
+    return [
+        f"{definition.file.name} has version {definition.variables_schema_version} of its variables, "
+        f"and workers understand {', '.join(map(str, known))}"
+        for definition in definitions
+        if definition.variables_schema_version not in known
+    ]
+
+
 def _parse(content: bytes) -> tuple[str, tuple[str, ...]]:
     root = ET.fromstring(content)  # noqa: S314 - a file of the bundle, hash-checked when it was installed
     processes = [element for element in root.iter(f"{_BPMN}process") if element.get("isExecutable") == "true"]

@@ -12,6 +12,8 @@ taken, gives up after ten lost connections, keeps polling while it drains, and c
 - A stop lets the polls that are out come back: the engine may be answering one with jobs just now, and jobs of a cut
   poll rest until their time-out. What they bring is handed back at once, running jobs finish, and what does not finish
   in time is handed back too, retries unchanged. So a stop takes up to the request time-out: keep that short.
+- A worker that rests takes no jobs and hands back what a poll still brings; jobs that run go on, and none waits for its
+  pause.
 """
 
 from __future__ import annotations
@@ -115,6 +117,10 @@ class JobObserver(Protocol):
         """The engine answered, or did not."""
         ...
 
+    def in_flight(self, job_type: str, jobs: int) -> None:
+        """So many jobs of a type are held."""
+        ...
+
 
 class Turns:
     """Jobs that may be worked on at once, over all types of a process.
@@ -163,6 +169,25 @@ class Turns:
                     turn.set_result(None)
 
 
+class _Rest:
+    """Whether a worker rests, and a way to wait for either."""
+
+    def __init__(self) -> None:
+        self.begun, self._over = asyncio.Event(), asyncio.Event()
+        self._over.set()
+
+    def begin(self) -> None:
+        self.begun.set()
+        self._over.clear()
+
+    def end(self) -> None:
+        self.begun.clear()
+        self._over.set()
+
+    async def over(self) -> None:
+        await self._over.wait()
+
+
 class ZeebeJobWorker:
     """Serves job types until it is stopped.
 
@@ -196,7 +221,7 @@ class ZeebeJobWorker:
         clock: Clock,
         observer: JobObserver,
     ) -> None:
-        self._stop = asyncio.Event()
+        self._stop, self._rest = asyncio.Event(), _Rest()
         self._drain_timeout = drain_timeout.total_seconds()
         self._last_polls_timeout = request_timeout.total_seconds() + _LAST_POLLS_MARGIN
         adapter = ZeebeAdapter(channel, max_connection_retries=-1)
@@ -213,6 +238,7 @@ class ZeebeJobWorker:
                 request_timeout=request_timeout,
                 poll_interval=poll_interval,
                 stop=self._stop,
+                rest=self._rest,
                 clock=clock,
                 observer=observer,
             )
@@ -233,9 +259,21 @@ class ZeebeJobWorker:
         """Whether some poll or some job takes longer than any may: a poll that waits for jobs is no stall."""
         return any(poller.is_stalled() for poller in self._pollers)
 
+    def rest(self) -> None:
+        """Take no jobs until `go_on`; those that run end as ever."""
+        self._rest.begin()
+
+    def go_on(self) -> None:
+        """Take jobs again; nothing changes for a worker that does not rest."""
+        if self._rest.begun.is_set():
+            for poller in self._pollers:
+                poller.moved()
+            self._rest.end()
+
     def stop(self) -> None:
         """Take no more jobs; `run` returns when those that run are settled."""
         self._stop.set()
+        self._rest.end()
 
     async def run(self) -> None:
         """Serve until `stop`, then drain."""
@@ -292,6 +330,7 @@ class _Poller:
     request_timeout: timedelta
     poll_interval: timedelta
     stop: asyncio.Event
+    rest: _Rest
     clock: Clock
     observer: JobObserver
     running: set[asyncio.Task[None]] = field(default_factory=set)
@@ -306,13 +345,19 @@ class _Poller:
         longest = max(2 * self.request_timeout, self.job_type.timeout).total_seconds()
         self._stall_limit = longest + _STALL_MARGIN
 
+    def moved(self) -> None:
+        self._progress = self.clock.monotonic()
+
     def is_stalled(self) -> bool:
+        if self.rest.begun.is_set() and not self.running:
+            return False
         return self.clock.monotonic() - self._progress > self._stall_limit
 
     async def poll(self) -> None:
         """Poll until the stop; the jobs in `running` outlive it."""
         while not self.stop.is_set():
-            self._progress = self.clock.monotonic()
+            await self.rest.over()
+            self.moved()
             free = self.job_type.max_active - len(self.running)
             if free <= 0:
                 self._slot_freed.clear()
@@ -354,12 +399,14 @@ class _Poller:
     def _begin(self, job: Job) -> None:
         task = asyncio.create_task(self._work(job), name=f"{job.type} {job.key}")
         self.running.add(task)
+        self.observer.in_flight(self.job_type.name, len(self.running))
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.running.discard(task)
+        self.observer.in_flight(self.job_type.name, len(self.running))
         self._slot_freed.set()
-        self._progress = self.clock.monotonic()
+        self.moved()
         if not task.cancelled() and task.exception() is not None:
             log.error("job left unsettled", job=task.get_name(), exc_info=task.exception())
 
@@ -367,7 +414,8 @@ class _Poller:
         deadline = self.clock.monotonic() + self.job_type.timeout.total_seconds() - _SETTLE_MARGIN
         hand_back = FailJob(job.retries, "handed back: the worker stops", outcome="handed_back")
         try:
-            verdict = hand_back if self.stop.is_set() else await self._judge(job, deadline)
+            is_late = self.stop.is_set() or self.rest.begun.is_set()
+            verdict = hand_back if is_late else await self._judge(job, deadline)
             if isinstance(verdict, FailJob) and verdict.pause:
                 await self._pause(min(verdict.pause.total_seconds(), deadline - self.clock.monotonic()))
         except asyncio.CancelledError:
@@ -388,11 +436,14 @@ class _Poller:
             return FailJob(job.retries - 1, f"{type(error).__name__}: {error}")
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, unless the worker stops."""
+        """Wait, unless the worker stops or rests."""
         if seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self.stop.wait()
+            waiting = [asyncio.create_task(self.stop.wait()), asyncio.create_task(self.rest.begun.wait())]
+            try:
+                await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waiting:
+                    task.cancel()
 
     async def _settle(self, job: Job, verdict: Verdict, deadline: float) -> None:
         """Tell the engine, again while it does not answer; after the job's time it asks somebody else by itself."""

@@ -80,3 +80,7 @@ SET
     state = 'applied', value_before = %(before)s, approved_by = %(approved_by)s, approval_reason = %(reason)s,
     decided_at = now()
 WHERE change_id = %(change_id)s AND state = 'pending';
+
+-- name: is_done
+-- Whether a migration is applied; a backfill is when nothing is left.
+SELECT EXISTS (SELECT FROM cpq.migration_ledger WHERE migration = %(migration)s) AS is_done;

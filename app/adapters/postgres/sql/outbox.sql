@@ -27,11 +27,12 @@ WHERE owner = %(owner)s
 RETURNING shard, fence;
 
 -- name: enlist
--- This relay lives. Those that have not for a day are gone for good; until then nobody counts them either.
+-- This relay lives, and its colour works. Those that have not for a day are gone for good; until then nobody counts them either.
 WITH gone AS (
     DELETE FROM cpq.relay_member WHERE owner <> %(owner)s AND expires_at < now() - INTERVAL '1 day'
 )
-INSERT INTO cpq.relay_member (owner, expires_at) VALUES (%(owner)s, now() + %(duration)s)
+INSERT INTO cpq.relay_member (owner, expires_at)
+SELECT %(owner)s, now() + %(duration)s FROM cpq.hold_epoch()
 ON CONFLICT (owner) DO UPDATE SET expires_at = excluded.expires_at;
 
 -- name: resign
@@ -82,10 +83,12 @@ WHERE lease.shard = held.shard AND lease.fence = held.fence AND lease.owner = %(
 -- name: claim
 -- Of each aggregate only its lowest unpublished event, and only when its predecessor is published, or discarded by an
 -- operator: one that is pending, parked, or not even visible yet holds back all that follow. Retention must keep each aggregate's newest row.
+-- Refused when the relay's epoch is over: what it claims it sends.
 SELECT
     due.event_id, due.tenant_id, due.aggregate_type, due.aggregate_id, due.aggregate_seq, due.event_type, due.topic,
     due.partition_key, due.payload, due.traceparent, due.occurred_at, due.attempts
-FROM unnest(%(shards)s::smallint []) AS held (shard)
+FROM cpq.hold_epoch()
+CROSS JOIN unnest(%(shards)s::smallint []) AS held (shard)
 CROSS JOIN LATERAL (
     SELECT event.*
     FROM cpq.outbox_event AS event

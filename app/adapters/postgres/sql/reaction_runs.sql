@@ -9,7 +9,11 @@ SET runs = runs + 1, next_attempt_at = now() + %(lease)s
 WHERE reaction_id = %(reaction_id)s AND state = 'pending' AND next_attempt_at <= now()
 RETURNING
     reaction_id, tenant_id, consumer_group, kind, order_id, event_id, step, external_system, request, runs,
-    waiting_since;
+    waiting_since,
+    (
+        SELECT w.traceparent FROM cpq.workflow_reference AS w
+        WHERE w.tenant_id = reaction.tenant_id AND w.order_id = reaction.order_id
+    ) AS traceparent;
 
 -- name: finish
 -- Done, or given up on.

@@ -63,3 +63,38 @@ SELECT step, state, evidence, started_at, finished_at
 FROM cpq.release_step
 WHERE run_id = %(run_id)s
 ORDER BY started_at, step;
+
+-- name: run
+-- Who does what in a run, as the record says it.
+SELECT run_id, release_id, operator, holder FROM cpq.release_run WHERE run_id = %(run_id)s;
+
+-- name: runs
+-- The newest runs with how long they took.
+SELECT run_id, release_id, operator, state, failure, started_at, finished_at
+FROM cpq.release_run
+ORDER BY started_at DESC, run_id DESC
+LIMIT %(limit)s;
+
+-- name: hold_record
+-- One writer at a time, until the transaction ends: the next entry is sealed by the last one.
+SELECT pg_advisory_xact_lock(hashtext('cpq.release_record'));
+
+-- name: record_end
+-- Where the record ends, and when it is now.
+SELECT e.sequence, e.hash, now() AS at FROM (SELECT) AS one
+LEFT JOIN LATERAL (SELECT sequence, hash FROM cpq.release_record ORDER BY sequence DESC LIMIT 1) AS e ON true;
+
+-- name: append_record
+INSERT INTO cpq.release_record (sequence, run_id, body, hash)
+VALUES (%(sequence)s, %(run_id)s, %(body)s, %(hash)s);
+
+-- name: record
+-- Entries behind one, in order.
+SELECT sequence, body, hash FROM cpq.release_record WHERE sequence > %(after)s ORDER BY sequence;
+
+-- name: record_at
+SELECT sequence, body, hash FROM cpq.release_record WHERE sequence = %(sequence)s;
+
+-- name: evidence
+-- What shows each step that has evidence.
+SELECT run_id, step, evidence FROM cpq.release_step WHERE evidence IS NOT NULL;
