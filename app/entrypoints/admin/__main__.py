@@ -30,7 +30,7 @@ def problems(settings: AdminSettings) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command the arguments name and return its exit status: 0, 1 failed, 2 usage, 3 difference, 78 settings."""
+    """Run the command the arguments name and return its exit status: 0, 1 failed, 2 usage, 3 difference, 4 inconclusive, 78 settings."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     environ = take_environment()
     if arguments == ["--check-config"]:

@@ -13,13 +13,15 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from app.adapters.http.unit_metrics import look
 from app.adapters.kafka.administration import ClusterState
 from app.adapters.kafka.engine_records import Incident
 from app.adapters.postgres.platform_health import PlatformHealth
 from app.adapters.redis.health import redis_state
+from app.adapters.redis.keys import Keys
+from app.adapters.redis.namespace import look as look_at_namespace
 from app.application.operations import OperationError
 from app.application.release_checks import (
     Check,
@@ -33,10 +35,13 @@ from app.application.release_checks import (
     business_success,
     error_rate,
     kafka_lag,
+    kafka_topics,
     outbox_backlog,
+    redis_namespace,
     silent_units,
 )
-from app.entrypoints.admin.wiring import InputError, Session
+from app.contracts.loader import load_redis_keys
+from app.entrypoints.admin.wiring import Session
 
 _PERCENT = 100.0
 # How far back open incidents are looked for: an older one is the reconciler's business, not a release's.
@@ -49,6 +54,7 @@ class Surroundings(BaseModel):
     Attributes:
         observation_seconds: how long the current error rate is observed by the pre-checks.
         kafka_brokers: how many brokers there must be.
+        kafka_topics: what the installed releases write and read.
         window: how the monitoring window judges.
     """
 
@@ -58,6 +64,7 @@ class Surroundings(BaseModel):
     limits: Limits
     observation_seconds: float
     kafka_brokers: int
+    kafka_topics: list[str]
     window: WindowRule
 
 
@@ -75,20 +82,6 @@ class Baseline(BaseModel):
         return Figures(self.samples)
 
 
-def surroundings(session: Session) -> Surroundings:
-    """Read the inventory's word from standard input.
-
-    Raises:
-        InputError: it is missing, or a field is.
-    """
-    try:
-        return Surroundings.model_validate(session.input())
-    except ValidationError as error:
-        raise InputError(
-            *(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        ) from error
-
-
 async def prechecks(session: Session, given: Surroundings) -> list[Check]:
     """Judge whether the environment is in a state to be released to."""
     limits = given.limits
@@ -97,14 +90,16 @@ async def prechecks(session: Session, given: Surroundings) -> list[Check]:
         _guarded("database", _database(session, limits)),
         _guarded("kafka", _kafka(session, given)),
         _guarded("camunda", _camunda(session, limits)),
+        _guarded("kafka-topics", _kafka_topics(session, given)),
         _guarded("redis", _redis(session, limits)),
+        _guarded("redis-namespace", _redis_namespace(session)),
         _guarded("incidents-and-fallout", _incidents_and_fallout(session, limits)),
     )
     await asyncio.sleep(given.observation_seconds)
     second = await look(given.targets)
-    database, kafka, camunda, redis, incidents = await stores
+    *judged, incidents = await stores
     backlog = await _guarded("outbox-backlog", _outbox(session, second, limits))
-    checks = [database, kafka, camunda, redis, error_rate(first, second, limits), backlog, incidents]
+    checks = [*judged, error_rate(first, second, limits), backlog, incidents]
     silent = silent_units(second)
     # A unit that is down does not stop the release that may be about to mend it; it is named all the same.
     return [*checks, replace(silent, verdict="inconclusive")] if silent else checks
@@ -175,7 +170,9 @@ _REMEDIES = {
     "database": "systemctl status postgresql on the database hosts",
     "kafka": "systemctl status kafka on the Kafka hosts",
     "camunda": "systemctl status zeebe on the Zeebe hosts",
+    "kafka-topics": "systemctl status kafka on the Kafka hosts",
     "redis": "systemctl status redis-server on the Redis hosts",
+    "redis-namespace": "systemctl status redis-server on the Redis hosts",
     "outbox-backlog": "systemctl status postgresql on the database hosts",
     "incidents-and-fallout": "systemctl status kafka and postgresql on their hosts",
     "camunda-incidents": "systemctl status kafka on the Kafka hosts",
@@ -214,6 +211,14 @@ async def _kafka(session: Session, given: Surroundings) -> Check:
     return Check("kafka", "passed", measured, limit)
 
 
+async def _kafka_topics(session: Session, given: Surroundings) -> Check:
+    def ask() -> frozenset[str]:
+        with session.kafka() as kafka:
+            return kafka.topics()
+
+    return kafka_topics(given.kafka_topics, await asyncio.to_thread(ask))
+
+
 async def _camunda(session: Session, limits: Limits) -> Check:
     async with session.engine() as engine:
         state = await engine.state()
@@ -226,7 +231,7 @@ async def _camunda(session: Session, limits: Limits) -> Check:
 
 async def _redis(session: Session, limits: Limits) -> Check:
     settings = session.settings
-    state = await redis_state(settings.redis_url, settings.redis_password.get_secret_value())
+    state = await redis_state(settings.redis_url, settings.redis_password.get_secret_value(), settings.tls_ca_file)
     limit = f"at most {limits.redis_memory_percent:g} % of its memory"
     if state.limit_bytes == 0:
         remedy = "set maxmemory: Redis without a limit takes the host's memory"
@@ -236,6 +241,15 @@ async def _redis(session: Session, limits: Limits) -> Check:
     if percent > limits.redis_memory_percent:
         return Check("redis", "failed", measured, limit, "raise maxmemory or look for a key kind that grows")
     return Check("redis", "passed", measured, limit)
+
+
+async def _redis_namespace(session: Session) -> Check:
+    settings, contract = session.settings, load_redis_keys()
+    password = settings.redis_password.get_secret_value()
+    keys = Keys(contract, settings.app_env)
+    found = await look_at_namespace(settings.redis_url, password, settings.tls_ca_file, keys)
+    declared = {name: user.keys_of(settings.app_env) for name, user in contract.users.items()}
+    return redis_namespace(settings.app_env, declared, found.patterns, found.foreign, found.example)
 
 
 async def _outbox(session: Session, figures: Figures, limits: Limits) -> Check:

@@ -9,13 +9,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from app.application.release_checks import Check, failures
 
 EXIT_FAILED = 1
 EXIT_DRIFT = 3
-"""A plan found a difference: nothing is wrong with the command."""
+"""A plan found a difference, or a judgement is against what was judged: nothing is wrong with the command."""
+EXIT_INCONCLUSIVE = 4
+"""A judgement could not be given, because too little was seen."""
 
 _VERDICT_STYLE = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not installed yet": "cyan"}
 
@@ -30,7 +33,9 @@ class Outcome:
         problems: why it failed; empty when it did not.
         data: what else it has to say, as JSON values.
         checks: judged measurements, shown as a table.
-        exit_code: 0, 1 failed, 3 a plan found a difference.
+        table: rows of the same keys, shown to people in place of `data`.
+        report: what people read in place of changes and data, ready to be printed.
+        exit_code: 0, 1 failed, 3 a plan found a difference or a judgement is against it, 4 a judgement could not be given.
     """
 
     changes: Sequence[str] = ()
@@ -38,6 +43,8 @@ class Outcome:
     problems: Sequence[str] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     checks: Sequence[Check] = ()
+    table: Sequence[Mapping[str, Any]] = ()
+    report: str = ""
     exit_code: int = 0
 
     def document(self) -> dict[str, Any]:
@@ -48,6 +55,7 @@ class Outcome:
             "problems": list(self.problems),
             "checks": [asdict(check) for check in self.checks],
             "data": dict(self.data),
+            "report": self.report,
             "exit_code": self.exit_code,
         }
 
@@ -88,11 +96,23 @@ def show(outcome: Outcome, *, as_json: bool, output: TextIO | None = None, error
             style = _VERDICT_STYLE[check.verdict]
             table.add_row(check.name, f"[{style}]{check.verdict}[/{style}]", check.measured, check.limit)
         console.print(table)
+    if outcome.report:
+        output.write(outcome.report)
+    else:
+        _show_findings(outcome, console)
+    for problem in outcome.problems:
+        errors.write(f"{problem}\n")
+
+
+def _show_findings(outcome: Outcome, console: Console) -> None:
     for change in outcome.changes:
         console.print(f"{'changed' if outcome.changed else 'differs'}: {change}", markup=False, highlight=False)
-    if outcome.data:
+    if outcome.table:
+        table = Table(*(Column(name, overflow="fold") for name in outcome.table[0]))
+        for row in outcome.table:
+            table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+        console.print(table)
+    elif outcome.data:
         console.print_json(json.dumps(dict(outcome.data), default=str))
     if not (outcome.checks or outcome.changes or outcome.data or outcome.problems):
         console.print("nothing to do")
-    for problem in outcome.problems:
-        errors.write(f"{problem}\n")

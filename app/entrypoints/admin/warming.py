@@ -6,7 +6,8 @@ from app.adapters.postgres.catalog import PostgresCatalogRepository
 from app.adapters.postgres.catalog_publication import active_versions
 from app.adapters.postgres.pool import Connection
 from app.adapters.redis.catalog_cache import RedisCatalogCache
-from app.adapters.redis.guard import RedisGuard, connect
+from app.adapters.redis.connection import connect
+from app.adapters.redis.guard import TIMEOUT_S, RedisGuard
 from app.adapters.redis.keys import Keys
 from app.contracts.loader import load_redis_keys
 from app.domain.values import TenantId
@@ -22,7 +23,7 @@ async def active_catalogs(connection: Connection, tenant: str | None) -> dict[Te
 async def warm(session: Session, connection: Connection, tenant: TenantId, version: int) -> int:
     """Cache the sellable offerings of a published version; answer how many Redis took, none where it is away."""
     settings = session.settings
-    client = connect(settings.redis_url, settings.redis_password.get_secret_value())
+    client = connect(settings.redis_url, settings.redis_password.get_secret_value(), settings.tls_ca_file, TIMEOUT_S)
     try:
         cache = RedisCatalogCache(RedisGuard(client, SystemClock()), Keys(load_redis_keys(), settings.app_env))
         catalog = PostgresCatalogRepository(connection, tenant)

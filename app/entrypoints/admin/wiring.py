@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
 
 from app.application.operations import OperationError
 from app.contracts.loader import Topic, load
@@ -21,11 +23,14 @@ from app.settings.reader import credentials_directory, read
 
 if TYPE_CHECKING:
     from app.adapters.kafka.administration import KafkaAdministration
+    from app.adapters.kafka.connection import KafkaConnection
     from app.adapters.kafka.engine_records import EngineRecords
     from app.adapters.kafka.event_log import EventLog
     from app.adapters.postgres.migrations import Migrator
     from app.adapters.postgres.pool import Connection
     from app.adapters.zeebe.operations import EngineOperations
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -85,15 +90,27 @@ class Session:
                 raise InputError(f"standard input is not JSON: {error}") from error
         return self._document
 
+    def given(self, model: type[_Model]) -> _Model:
+        """What is on standard input, as the model says.
+
+        Raises:
+            InputError: it is missing, or a field is wrong; each is named.
+        """
+        try:
+            return model.model_validate(self.input())
+        except ValidationError as error:
+            raise InputError(
+                *(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+            ) from error
+
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Connection]:
         """A session of the audited cross-tenant role."""
         from app.adapters.postgres.operator_session import open_session
 
         settings = self.settings
-        password = settings.db_password.get_secret_value()
         async with open_session(
-            settings.db_url, password, self.application_name, settings.db_statement_timeout
+            settings.db_url, settings.db_password.accepted, self.application_name, settings.db_statement_timeout
         ) as connection:
             yield connection
 
@@ -103,9 +120,11 @@ class Session:
         from app.adapters.postgres.operator_session import open_session
 
         settings = self.settings
-        password = settings.db_owner_password.get_secret_value()
         async with open_session(
-            settings.db_owner_url, password, self.application_name, settings.db_statement_timeout
+            settings.db_owner_url,
+            settings.db_owner_password.accepted,
+            self.application_name,
+            settings.db_statement_timeout,
         ) as connection:
             yield connection
 
@@ -122,23 +141,21 @@ class Session:
         """A session of the cluster's super user; call its methods in a thread."""
         from app.adapters.kafka.administration import open_administration
 
-        with open_administration(*self._kafka_login()) as administration:
+        with open_administration(self._kafka_connection()) as administration:
             yield administration
 
     def engine_records(self) -> EngineRecords:
         """A reader of the engine's exported records; call its methods in a thread."""
         from app.adapters.kafka.engine_records import EngineRecords
 
-        return EngineRecords(*self._kafka_login())
+        return EngineRecords(self._kafka_connection())
 
     @contextmanager
     def event_log(self, topic: str) -> Iterator[EventLog]:
         """A reader of a topic's events from their beginning; call its methods in a thread."""
-        from app.adapters.kafka.connection import KafkaConnection
         from app.adapters.kafka.event_log import EventLog
 
-        servers, username, password = self._kafka_login()
-        log = EventLog(KafkaConnection(servers, username, password, "cpq-oms-admin").options(), topic)
+        log = EventLog(self._kafka_connection().options(), topic)
         try:
             yield log
         finally:
@@ -147,9 +164,16 @@ class Session:
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[EngineOperations]:
         """A session of the workflow engine's gateway."""
+        from app.adapters.zeebe.channel import gateway_identity
         from app.adapters.zeebe.operations import open_engine
 
-        async with open_engine(str(self.settings.camunda_grpc_address)) as operations:
+        settings = self.settings
+        identity = gateway_identity(
+            settings.tls_ca_file,
+            settings.camunda_certificate.get_secret_value(),
+            settings.camunda_key.get_secret_value(),
+        )
+        async with open_engine(settings.camunda_addresses, identity) as operations:
             yield operations
 
     @asynccontextmanager
@@ -209,7 +233,7 @@ class Session:
         """How sessions of this run are named in the database."""
         return f"{self.settings.app_instance_id}/{self.release.release_id}"
 
-    def _kafka_login(self) -> tuple[list[str], str, str]:
-        settings = self.settings
-        servers = [str(address) for address in settings.kafka_bootstrap_servers]
-        return servers, settings.kafka_username, settings.kafka_password.get_secret_value()
+    def _kafka_connection(self) -> KafkaConnection:
+        from app.adapters.kafka.connection import KafkaConnection
+
+        return KafkaConnection.of(self.settings)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.entrypoints.api.gunicorn_conf import ApiServer
+from app.entrypoints.api.gunicorn_conf import BACKLOG, ApiServer
 from app.entrypoints.api.supervision import ProgressPipe, Supervisor
 from app.runtime.clock import SystemClock
-from app.runtime.logging import configure
+from app.runtime.logging import configure, get_logger
 from app.runtime.notify import Notifier
 from app.runtime.release import installed_release
 from app.settings.api import ApiSettings
@@ -26,6 +27,8 @@ from app.settings.reader import (
     share_metrics_directory,
     take_environment,
 )
+
+log = get_logger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,16 +45,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.writelines(problem + "\n" for problem in error.problems)
         return EXIT_CONFIG
     configure(settings.log_level, "api", installed_release().release_id, settings.app_instance_id)
-    _serve(settings, environ)
+    notifier = Notifier.from_environ(environ)
+    try:
+        listeners = [
+            notifier.listener(name, bind.host, bind.port, backlog=BACKLOG)
+            for name, bind in (("http", settings.http_bind), ("metrics", settings.metrics_bind))
+        ]
+    except OSError as error:
+        log.error("address is not usable", error=str(error))  # noqa: TRY400 - the text says it all
+        return 1
+    _serve(settings, environ, notifier, listeners)
     return 0
 
 
-def _serve(settings: ApiSettings, environ: Mapping[str, str]) -> None:
+def _serve(
+    settings: ApiSettings, environ: Mapping[str, str], notifier: Notifier, listeners: Sequence[socket.socket]
+) -> None:
     # systemd says where the unit may keep files while it runs; None means the usual temporary directory.
     metrics_directory = Path(tempfile.mkdtemp(dir=environ.get("RUNTIME_DIRECTORY"), prefix="metrics-"))
     share_metrics_directory(metrics_directory)
     pipe = ProgressPipe()
-    supervisor = Supervisor(Notifier.from_environ(environ), pipe, SystemClock())
+    supervisor = Supervisor(notifier, pipe, SystemClock())
 
     def load() -> Any:
         # Imported here, in the worker: a broken module then fails the start the way any other start-up failure does,
@@ -61,7 +75,7 @@ def _serve(settings: ApiSettings, environ: Mapping[str, str]) -> None:
         progress = (pipe, supervisor.report_interval)
         return build(settings, metrics_directory, progress, is_first_start=not supervisor.is_ready)
 
-    ApiServer(settings, supervisor, load, on_exit=lambda: shutil.rmtree(metrics_directory)).run()
+    ApiServer(settings, supervisor, load, listeners, on_exit=lambda: shutil.rmtree(metrics_directory)).run()
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ from app.entrypoints.api.resources.quotes import (
 from app.entrypoints.api.tokens import TokenVerifier
 from app.runtime.clock import Clock
 from app.runtime.ids import Ids
-from app.runtime.metrics import OrderMetrics
+from app.runtime.metrics import OrderMetrics, QuoteMetrics
+from app.runtime.tracing import TracedRequests
 
 
 class Lifespan(Protocol):
@@ -73,6 +74,7 @@ class Dependencies:
     limits: Mapping[str, RequestLimit]
     requests: RequestObserver
     order_metrics: OrderMetrics
+    quote_metrics: QuoteMetrics
     metrics_registry: Callable[[], CollectorRegistry]
     ask_database: Probe
     ask_others: Sequence[Probe]
@@ -95,10 +97,18 @@ def routes(deps: Dependencies) -> Sequence[Route]:
     convert = QuoteConvertResource(deps.orders, deps.order_metrics)
     return (
         Route("/v1/catalog/offerings", OfferingsResource(deps.queries), {"GET": "catalog:read"}),
-        Route("/v1/quotes", QuotesResource(deps.quotes), {"POST": "quote:write"}),
+        Route("/v1/quotes", QuotesResource(deps.quotes, deps.quote_metrics), {"POST": "quote:write"}),
         Route("/v1/quotes/{quote_id:uuid}", QuoteResource(deps.queries), {"GET": "quote:read"}),
-        Route("/v1/quotes/{quote_id:uuid}/price", QuotePriceResource(deps.quotes), {"POST": "quote:write"}),
-        Route("/v1/quotes/{quote_id:uuid}/accept", QuoteAcceptResource(deps.quotes), {"POST": "quote:write"}),
+        Route(
+            "/v1/quotes/{quote_id:uuid}/price",
+            QuotePriceResource(deps.quotes, deps.quote_metrics),
+            {"POST": "quote:write"},
+        ),
+        Route(
+            "/v1/quotes/{quote_id:uuid}/accept",
+            QuoteAcceptResource(deps.quotes, deps.quote_metrics),
+            {"POST": "quote:write"},
+        ),
         Route("/v1/quotes/{quote_id:uuid}/convert", convert, {"POST": "order:write"}),
         Route("/v1/orders/{order_id:uuid}", OrderResource(deps.queries), {"GET": "order:read"}),
         Route("/openapi.json", OpenApiResource(deps.openapi), {"GET": None}),
@@ -121,6 +131,7 @@ def create_app(deps: Dependencies) -> falcon.asgi.App[Any, Any]:
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
         middleware=[
             _LifespanHooks(deps.lifespan),
+            TracedRequests("/health/", "/metrics"),
             RequestIdentity(deps.requests, deps.clock, deps.ids),
             ListenerWall(deps.internal_port),
             Authentication(deps.verifier, {route.template: route.scopes for route in table}),

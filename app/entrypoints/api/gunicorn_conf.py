@@ -1,9 +1,11 @@
-"""How gunicorn runs the application: two listeners, uvicorn workers, its own notifications replaced by ours."""
+"""How gunicorn runs the application: two listeners that outlive it, uvicorn workers, its own notifications replaced by ours."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import socket
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import gunicorn.arbiter
@@ -13,10 +15,15 @@ from gunicorn.errors import HaltServer
 from uvicorn_worker import UvicornWorker
 
 from app.entrypoints.api.supervision import Supervisor
+from app.runtime.serving import DrainingServer
 from app.settings.api import ApiSettings
 
 GRACE_S = 30
 """How long requests in flight may take after SIGTERM; less than the unit's TimeoutStopSec."""
+
+
+BACKLOG = 2048
+"""How many connections wait to be accepted, those of the time of a restart among them."""
 
 
 class JournalLogger(gunicorn.glogging.Logger):  # type: ignore[misc]
@@ -50,6 +57,14 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         "timeout_graceful_shutdown": GRACE_S - 5,
     }
 
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = DrainingServer(config=self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(gunicorn.arbiter.Arbiter.WORKER_BOOT_ERROR)
+
 
 class SupervisedArbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
     """gunicorn's main process, which also watches its workers for the service manager."""
@@ -76,6 +91,14 @@ class SupervisedArbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
                 raise
 
 
+def _forget_gauges(_arbiter: Any, worker: Any) -> None:
+    """What a worker held open is not held any more; what it counted stays counted."""
+    # Imported late: the metrics library must not be there before its directory is known.
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
 class ApiServer(BaseApplication):  # type: ignore[misc]
     """The API as gunicorn runs it.
 
@@ -84,6 +107,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
         supervisor: watches the workers.
         load: builds the ASGI application; called in each worker after the fork. An exception there, or in the
             application's start-up, ends the worker with a status that makes the arbiter give up instead of trying again.
+        listeners: what it serves on; they belong to it from now on.
         on_exit: called once, in the main process, when all workers have ended.
     """
 
@@ -92,6 +116,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
         settings: ApiSettings,
         supervisor: Supervisor,
         load: Callable[[], Any],
+        listeners: Sequence[socket.socket],
         *,
         on_exit: Callable[[], None],
     ) -> None:
@@ -99,11 +124,13 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
         self._settings = settings
         self._supervisor = supervisor
         self._load = load
+        self._listeners = listeners
         super().__init__()
 
     def load_config(self) -> None:
         options = {
-            "bind": [str(self._settings.http_bind), str(self._settings.metrics_bind)],
+            "bind": [f"fd://{listener.detach()}" for listener in self._listeners],
+            "backlog": BACKLOG,
             "workers": self._settings.api_workers,
             "worker_class": ApiWorker,
             "logger_class": JournalLogger,
@@ -116,6 +143,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]
             # Longer than a proxy keeps idle connections, so that it is never the server that closes first.
             "keepalive": 75,
             "control_socket_disable": True,
+            "child_exit": _forget_gauges,
             "on_exit": lambda _arbiter: self._on_exit(),
         }
         for name, value in options.items():

@@ -16,13 +16,19 @@ from app.entrypoints.api.tokens import TokenVerifier, unauthorized
 from app.runtime.clock import Clock
 from app.runtime.ids import Ids
 from app.runtime.logging import get_logger
+from app.runtime.tracing import current_traceparent, tag
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_TRACEPARENT = re.compile(r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})")
 _BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9._~+/-]+=*)")
 _INTERNAL_ROUTES = frozenset({"/metrics", "/health/diagnostics"})
 _HEALTH_PREFIX = "/health/"
 _log = get_logger(__name__)
+
+
+def about(**identifiers: str) -> None:
+    """Say on every further line and on the span of this request what it is about, such as `order_id`."""
+    structlog.contextvars.bind_contextvars(**identifiers)
+    tag(**identifiers)
 
 
 class RequestObserver(Protocol):
@@ -34,9 +40,9 @@ class RequestObserver(Protocol):
 
 
 class RequestIdentity:
-    """Gives every request an identifier and a place in a trace, logs one line about it and counts it.
+    """Gives every request an identifier, logs one line about it and counts it.
 
-    The first middleware: everything after it may fail and is still identified, logged and counted.
+    Only the trace is begun before: everything after this middleware may fail and is still identified, logged and counted.
     """
 
     def __init__(self, observer: RequestObserver, clock: Clock, ids: Ids) -> None:
@@ -45,19 +51,15 @@ class RequestIdentity:
         self._ids = ids
 
     async def process_request(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Take over the caller's request id and trace where they are well-formed, else make new ones."""
+        """Take over the caller's request id where it is well-formed, else make a new one."""
         given = req.get_header("X-Request-Id") or ""
         request_id = given if _REQUEST_ID.fullmatch(given) else str(self._ids.new())
-        trace = _TRACEPARENT.fullmatch(req.get_header("traceparent") or "")
-        usable = trace is not None and trace["trace"].strip("0") and trace["span"].strip("0")
-        trace_id = trace["trace"] if trace is not None and usable else self._ids.new().hex
-        flags = trace["flags"] if trace is not None and usable else "01"
         req.context.started = self._clock.monotonic()
         req.context.request_id = request_id
-        req.context.traceparent = f"00-{trace_id}-{self._ids.new().hex[16:]}-{flags}"
+        req.context.traceparent = current_traceparent()
         resp.set_header("X-Request-Id", request_id)
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id, traceparent=req.context.traceparent)
+        about(request_id=request_id)
 
     async def process_response(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: object, req_succeeded: bool
@@ -114,7 +116,7 @@ class Authentication:
         if scope is None:
             return
         caller = await self._verifier.verify(_bearer_token(req))
-        structlog.contextvars.bind_contextvars(tenant=caller.tenant_id)
+        about(tenant=caller.tenant_id)
         if scope not in caller.scopes:
             raise Problem(403, "forbidden", f"This needs the scope {scope}.")
         req.context.actor = Actor(caller.tenant_id, caller.subject, req.context.request_id, req.context.traceparent)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from app.adapters.postgres.schema import SchemaTooOldError
 from app.entrypoints.callback.wiring import started_app
 from app.messaging.retry import Unavailable
+from app.runtime.load import watched
 from app.runtime.logging import get_logger
 from app.runtime.metrics import MetricsServer, new_registry
 from app.runtime.notify import Notifier
 from app.runtime.serving import listen, serve_until_stopped
 from app.runtime.shutdown import Shutdown
+from app.runtime.trace_export import exported
 from app.settings import command_line
 from app.settings.callback import CallbackSettings
 
@@ -24,9 +26,13 @@ async def serve(settings: CallbackSettings, release_id: str, notifier: Notifier)
     registry = new_registry()
     metrics_server = MetricsServer(settings.metrics_bind.host, settings.metrics_bind.port, registry)
     try:
-        with listen(settings.http_bind.host, settings.http_bind.port) as listener:
+        with listen(settings.http_bind.host, settings.http_bind.port, notifier) as listener:
             await metrics_server.start()
-            async with started_app(settings, release_id, registry) as app:
+            async with (
+                watched(registry, release_id) as load,
+                exported(registry, release_id, settings.traces_of("callback")),
+                started_app(settings, release_id, registry, load) as app,
+            ):
                 await serve_until_stopped(app, listener, shutdown, notifier, lambda: log.info("ready"))
     except (OSError, SchemaTooOldError, Unavailable) as error:
         log.error("start failed", error=str(error))  # noqa: TRY400 - the text says it all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +20,7 @@ from app.messaging.retry import Unavailable
 from app.runtime.clock import Clock
 from app.runtime.logging import get_logger
 from app.runtime.metrics import CallbackMetrics
+from app.runtime.tracing import TracedRequests, tag
 
 log = get_logger(__name__)
 
@@ -32,9 +33,9 @@ OpenTransaction = Callable[[str], AbstractAsyncContextManager[CallbackTransactio
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A system that calls back: what its keys are made from, and how old its timestamps may be."""
+    """A system that calls back: what its keys are made from (two secrets while one is rotated), and how old its timestamps may be."""
 
-    secret: str
+    secrets: Sequence[str]
     window: timedelta
 
 
@@ -79,6 +80,7 @@ class CallbackResource:
             received_at=self._clock.now(),
             body_sha256=hashlib.sha256(body).hexdigest(),
         )
+        tag(tenant=tenant, order_id=str(document.order_id), system=system)
         try:
             async with self._transaction(tenant) as transaction:
                 result = await receive(transaction, callback)
@@ -104,8 +106,8 @@ class CallbackResource:
         if not stamp.isascii() or not stamp.isdecimal() or len(stamp) > len("9999999999"):
             problem = "no timestamp"
         else:
-            expected = signature(tenant_key(sender.secret, system, tenant), int(stamp), body)
-            if not hmac.compare_digest(expected.encode(), given.encode()):
+            keys = [tenant_key(secret, system, tenant) for secret in sender.secrets]
+            if not any(hmac.compare_digest(signature(key, int(stamp), body).encode(), given.encode()) for key in keys):
                 problem = "wrong signature"
             elif abs(self._clock.now().timestamp() - int(stamp)) > sender.window.total_seconds():
                 problem = "timestamp outside the window"
@@ -134,7 +136,7 @@ def create_app(
         clock: wall time.
         metrics: counts what came.
     """
-    app = falcon.asgi.App()
+    app = falcon.asgi.App(middleware=[TracedRequests("/health/")])
     app.req_options.strip_url_path_trailing_slash = False
     app.add_error_handler(Exception, _unexpected)
     app.add_route(callback_path("{system}", "{tenant}"), CallbackResource(senders, transaction, clock, metrics))

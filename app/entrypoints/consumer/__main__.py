@@ -24,7 +24,7 @@ async def serve(settings: ConsumerSettings, release_id: str, notifier: Notifier)
     @asynccontextmanager
     async def started(process: Process) -> AsyncIterator[Work]:
         async with started_consumer(
-            settings, process.release_id, process.registry, process.notifier, process.shutdown
+            settings, process.release_id, process.registry, process.notifier, process.shutdown, load=process.load
         ) as run:
             yield Work(run, "consuming", {"group": settings.consumer_group})
 
@@ -34,6 +34,7 @@ async def serve(settings: ConsumerSettings, release_id: str, notifier: Notifier)
         notifier=notifier,
         metrics_host=settings.metrics_bind.host,
         metrics_port=settings.metrics_bind.port,
+        traces=settings.traces_of("consumer"),
         refusals=(SchemaTooOldError, Unavailable),
     )
 

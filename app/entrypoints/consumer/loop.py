@@ -8,6 +8,8 @@ and given up on as a dead letter after its last try. What comes later of the sam
 When more events fail than the group's limit allows, it is not the events that are wrong: the partition halts where it
 is, loudly, and nothing more is set aside. It also halts where Kafka no longer has the next event. Both are rows: such a
 partition rests until an operator decides, over restarts and rebalances. Nothing is skipped.
+
+A consumer whose colour does not work leaves the group, reads nothing, and asks again every few seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from app.application.consumption import ReadEvent, Tally, TenantUnit
+from app.messaging.cloudevents import traceparent_of
+from app.messaging.colours import Standing
 from app.messaging.inbox import (
     Assignment,
     EventSource,
@@ -51,6 +55,7 @@ from app.runtime.logging import get_logger
 from app.runtime.metrics import ConsumerMetrics
 from app.runtime.notify import Notifier
 from app.runtime.shutdown import Shutdown
+from app.runtime.tracing import now, record
 
 _POLL_PATIENCE = 1.0
 _MEASURE_INTERVAL = 5.0
@@ -144,6 +149,7 @@ class Consumer(Generic[EventT]):
         group: what to do with records.
         policy: what to do with events that fail.
         store: where positions and effects are.
+        standing: whether this consumer may work.
         publish_dead_letters: brings dead letters to their topic.
         chores: what else the group does between two polls.
         ids: identifiers of dead letters.
@@ -161,6 +167,7 @@ class Consumer(Generic[EventT]):
         group: ConsumerGroup[EventT],
         policy: GroupPolicy,
         store: ConsumerStore,
+        standing: Standing,
         publish_dead_letters: Chore,
         chores: Sequence[Chore],
         ids: Ids,
@@ -174,6 +181,8 @@ class Consumer(Generic[EventT]):
         self._group = group
         self._policy = policy
         self._store = store
+        self._standing = standing
+        self._stands_by = False
         self._publish_dead_letters = publish_dead_letters
         self._chores = chores
         self._ids = ids
@@ -212,11 +221,17 @@ class Consumer(Generic[EventT]):
         failures = 0
         while not self._shutdown.requested:
             try:
-                await self._pass(source)
+                if await self._standing.may_work():
+                    self._stands_by = False
+                    await self._pass(source)
+                else:
+                    await self._stand_by(source)
             except Unavailable as error:
                 failures += 1
                 _log.warning("consumer_waits", dependency=error.dependency, reason=error.reason, failures=failures)
                 self._show(f"{error}; waiting since {failures} tries")
+                # What was refused may have been, because somebody else works now.
+                self._standing.doubt()
                 # While events wait for the database they are behind, and whoever watches must see it.
                 with suppress(Unavailable):
                     await self._measure_lag(source)
@@ -261,6 +276,17 @@ class Consumer(Generic[EventT]):
             await self._report(source)
             await self._measure_parked()
             await self._measure_lag(source)
+
+    async def _stand_by(self, source: EventSource) -> None:
+        """Leave the partitions to those whose colour works: what they stand at and wait for is theirs to say."""
+        if not self._stands_by:
+            await source.leave()
+            _log.info("group_left", partitions=sorted(map(str, self._stored)))
+            self._stored, self._halts = {}, {}
+            self._metrics.lag(0)
+            self._stands_by = True
+        self._show(self._summary())
+        await self._rest(self._standing.look_in)
 
     async def _measure_lag(self, source: EventSource) -> None:
         ends = await source.ends(within=_LAG_PATIENCE)
@@ -327,7 +353,7 @@ class Consumer(Generic[EventT]):
         Raises:
             PositionMoved, Unavailable: nothing was applied, for reasons that are none of the events' own.
         """
-        following = items[-1].record.offset + 1
+        following, started = items[-1].record.offset + 1, now()
         try:
             async with self._store.transaction() as unit:
                 await unit.positions.advance(partition, self._stored.get(partition), following)
@@ -340,7 +366,11 @@ class Consumer(Generic[EventT]):
         except (PositionMoved, Unavailable):
             raise
         except Exception as error:  # noqa: BLE001 - whatever the handler raises is the failure of one of these events
+            for item in items:
+                self._trace(item, started, type(error).__name__)
             return failure_of(error)
+        for item in items:
+            self._trace(item, started, "queued behind a parked event" if item.key in parked else None)
         self._stored[partition] = following
         self._count(tally)
         queued = sum(item.key in parked for item in items)
@@ -425,6 +455,21 @@ class Consumer(Generic[EventT]):
     def _is_readable(self, record: Record) -> bool:
         return self._read(record).failure is None
 
+    def _trace(self, item: _Item[EventT], started: int, error: str | None) -> None:
+        """Leave a span of one event of a batch in the trace in which it was committed."""
+        record(
+            f"apply {self._group.name}",
+            "consumer",
+            parent=traceparent_of(item.record.headers),
+            started=started,
+            attributes={
+                "messaging.system": "kafka",
+                "cpq.event_id": str(event_id_of(item.record)),
+                "cpq.place": f"{item.record.partition}@{item.record.offset}",
+            },
+            error=error,
+        )
+
     def _count(self, tally: Tally) -> None:
         self._metrics.event("applied", tally.applied)
         self._metrics.event("duplicate", tally.duplicate)
@@ -505,6 +550,8 @@ class Consumer(Generic[EventT]):
                 self._halts[partition] = replace(halt, kept=True)
 
     def _summary(self) -> str:
+        if self._stands_by:
+            return self._standing.status
         reading = f"reading {len(self._stored)} partitions"
         if self._state.parked_aggregates:
             reading += f"; {self._state.parked_aggregates} aggregates parked, {self._state.dead_letters} dead letters"

@@ -17,7 +17,8 @@ from app.adapters.kafka.producer import KafkaEventPublisher
 from app.adapters.postgres.audit_export import PostgresExportStore
 from app.adapters.postgres.dead_letters import PostgresDeadLetters
 from app.adapters.postgres.inbox import PostgresConsumerStore
-from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
+from app.adapters.postgres.pool import Pool, make_pool, unit_parameters
+from app.adapters.postgres.role_epochs import PostgresEpochStore
 from app.adapters.postgres.runtime_settings import followed
 from app.application.audit_export import AuditExporter
 from app.application.reactions import ReactionRule
@@ -31,12 +32,14 @@ from app.entrypoints.consumer.groups import (
     reconciliation,
 )
 from app.entrypoints.consumer.loop import Chore, Consumer, ConsumerGroup, GroupPolicy
+from app.messaging.colours import Colour, HeldEpoch, RoleProcess, Standing
 from app.messaging.dead_letters import DeadLetterPublisher
 from app.messaging.retry import Backoff
 from app.runtime.clock import Clock, SystemClock
 from app.runtime.ids import UuidV7Ids
+from app.runtime.load import LoadMonitor
 from app.runtime.logging import set_level
-from app.runtime.metrics import ConsumerMetrics
+from app.runtime.metrics import ConsumerMetrics, RoleMetrics
 from app.runtime.notify import Notifier
 from app.runtime.shutdown import Shutdown
 from app.settings.consumer import ConsumerSettings
@@ -85,7 +88,13 @@ def handler_of(group: str, declared: contracts.ConsumerGroup) -> ConsumerGroup[A
 
 @asynccontextmanager
 async def started_consumer(
-    settings: ConsumerSettings, release_id: str, registry: CollectorRegistry, notifier: Notifier, shutdown: Shutdown
+    settings: ConsumerSettings,
+    release_id: str,
+    registry: CollectorRegistry,
+    notifier: Notifier,
+    shutdown: Shutdown,
+    *,
+    load: LoadMonitor,
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Connect, check, and hand out the loop of a consumer whose start-up checks have passed; on leaving, disconnect.
 
@@ -95,21 +104,15 @@ async def started_consumer(
     """
     declared = load_consumer_groups()[settings.consumer_group]
     group = handler_of(settings.consumer_group, declared)
-    parameters = connection_parameters(
-        settings.db_url,
-        settings.db_password.get_secret_value(),
-        application_name=f"{settings.app_instance_id}/{release_id}",
-        statement_timeout=settings.db_statement_timeout,
-    )
-    connection = KafkaConnection(
-        bootstrap_servers=[str(address) for address in settings.kafka_bootstrap_servers],
-        username=settings.kafka_username,
-        password=settings.kafka_password.get_secret_value(),
-        client_id=settings.app_instance_id,
-    )
-    pool = make_pool(parameters, max_size=_CONNECTIONS, wait=settings.db_statement_timeout)
+    process = RoleProcess(settings.app_instance_id, f"consumer@{group.name}", Colour(settings.app_colour), release_id)
+    parameters = unit_parameters(settings, release_id, process.role)
+    connection = KafkaConnection.of(settings)
+    held = HeldEpoch()
+    pool = make_pool(parameters, max_size=_CONNECTIONS, wait=settings.db_statement_timeout, held=lambda: held.epoch)
+    load.watch_pool(pool.get_stats)
     runtime = runtime_settings(settings)
     runtime.on_change("LOG_LEVEL", set_level)
+    observer = RoleMetrics(registry, process.role, process.colour)
     async with pool, followed(parameters, "consumer", runtime):
         clock, ids = SystemClock(), UuidV7Ids()
         store = PostgresConsumerStore(pool, group.name, ids)
@@ -122,39 +125,46 @@ async def started_consumer(
             {name: topics[name].dead_letter_payload or "reference" for name in topics_of(group.name)},
             Backoff(initial=1, maximum=60),
         )
-        consumer = Consumer(
-            group=group,
-            policy=GroupPolicy(
-                max_attempts=declared.max_attempts,
-                backoff=Backoff(declared.retry_backoff.total_seconds(), declared.max_retry_backoff.total_seconds()),
-                dead_letter_limit=declared.dead_letter_limit,
-                dead_letter_window=declared.dead_letter_window,
-            ),
-            store=store,
-            publish_dead_letters=dead_letters.run,
-            chores=_chores(settings, pool, clock),
-            ids=ids,
-            shutdown=shutdown,
-            metrics=ConsumerMetrics(registry, group.name),
-            notifier=notifier,
-            clock=clock,
-            halt_backoff=Backoff(initial=1, maximum=60),
-            outage_backoff=Backoff(initial=0.5, maximum=10),
-        )
-        source = KafkaEventSource(
-            connection,
-            group=group.name,
-            # Kafka allows no @ in a member's name; unit instances have one.
-            member=settings.app_instance_id.replace("@", "-"),
-            topics=topics_of(group.name),
-            batch_size=settings.consumer_batch_size,
-            load_positions=consumer.load_positions,
-        )
-        try:
-            yield lambda: consumer.run(source)
-        finally:
-            await source.close()
-            await publisher.close()
+        async with Standing(PostgresEpochStore(pool), process, held, clock, observer) as standing:
+            consumer = Consumer(
+                group=group,
+                policy=GroupPolicy(
+                    max_attempts=declared.max_attempts,
+                    backoff=Backoff(declared.retry_backoff.total_seconds(), declared.max_retry_backoff.total_seconds()),
+                    dead_letter_limit=declared.dead_letter_limit,
+                    dead_letter_window=declared.dead_letter_window,
+                ),
+                store=store,
+                standing=standing,
+                publish_dead_letters=dead_letters.run,
+                chores=_chores(settings, pool, clock),
+                ids=ids,
+                shutdown=shutdown,
+                metrics=ConsumerMetrics(registry, group.name),
+                notifier=notifier,
+                clock=clock,
+                halt_backoff=Backoff(initial=1, maximum=60),
+                outage_backoff=Backoff(initial=0.5, maximum=10),
+            )
+            source = KafkaEventSource(
+                connection,
+                group=group.name,
+                member=_member(settings),
+                topics=topics_of(group.name),
+                batch_size=settings.consumer_batch_size,
+                load_positions=consumer.load_positions,
+            )
+            try:
+                yield lambda: consumer.run(source)
+            finally:
+                await source.close()
+                await publisher.close()
+
+
+def _member(settings: ConsumerSettings) -> str | None:
+    """The name under which Kafka keeps a member's partitions over a restart; those of a colour are wanted by another one at once."""
+    # Kafka allows no @ in it; unit instances have one.
+    return settings.app_instance_id.replace("@", "-") if settings.app_colour == "none" else None
 
 
 def _chores(settings: ConsumerSettings, pool: Pool, clock: Clock) -> list[Chore]:

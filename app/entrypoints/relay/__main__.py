@@ -24,7 +24,7 @@ async def serve(settings: RelaySettings, release_id: str, notifier: Notifier) ->
     @asynccontextmanager
     async def started(process: Process) -> AsyncIterator[Work]:
         async with started_relay(
-            settings, process.release_id, process.registry, process.notifier, process.shutdown
+            settings, process.release_id, process.registry, process.notifier, process.shutdown, load=process.load
         ) as relay:
             yield Work(relay.run, relay.status)
 
@@ -34,6 +34,7 @@ async def serve(settings: RelaySettings, release_id: str, notifier: Notifier) ->
         notifier=notifier,
         metrics_host=settings.metrics_bind.host,
         metrics_port=settings.metrics_bind.port,
+        traces=settings.traces_of("relay"),
         refusals=(SchemaTooOldError, Unavailable),
     )
 

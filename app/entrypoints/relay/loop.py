@@ -2,6 +2,8 @@
 
 A pass is the unit of work: a stop is obeyed between passes, never within one, so nothing that Kafka acknowledged stays
 unmarked by a drain. A crash between the two publishes again, which the consumers' inbox makes harmless.
+
+A relay whose colour does not work gives its shards back and asks again every few seconds; it measures the outbox all the same.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from app.messaging.colours import Standing
 from app.messaging.envelope import SHARDS, Envelope
 from app.messaging.outbox import (
     Delivery,
@@ -31,6 +34,7 @@ from app.runtime.logging import get_logger
 from app.runtime.metrics import RelayMetrics
 from app.runtime.notify import Notifier
 from app.runtime.shutdown import Shutdown
+from app.runtime.tracing import now, record
 
 _MEASURE_INTERVAL = 2.0
 _log = get_logger(__name__)
@@ -67,6 +71,7 @@ class Relay:
         store: the outbox.
         contract: what payloads must look like.
         publisher: the way to Kafka.
+        standing: whether this relay may work.
         wake: set by the listener when events were committed.
         shutdown: the request to stop.
         metrics: what is shown of it.
@@ -84,6 +89,7 @@ class Relay:
         store: RelayStore,
         contract: PayloadContract,
         publisher: RelayPublisher,
+        standing: Standing,
         wake: asyncio.Event,
         shutdown: Shutdown,
         metrics: RelayMetrics,
@@ -96,6 +102,8 @@ class Relay:
         self._store = store
         self._contract = contract
         self._publisher = publisher
+        self._standing = standing
+        self._stands_by = False
         self._wake = wake
         self._shutdown = shutdown
         self._metrics = metrics
@@ -124,8 +132,9 @@ class Relay:
         Raises:
             Unavailable: the database cannot be asked.
         """
+        may_work = await self._standing.may_work()
         self._leases = self._unjudged = await self._store.take_over()
-        await self._hold()
+        await (self._hold() if may_work else self._stand_by())
         await self._measure()
 
     async def run(self) -> None:
@@ -140,6 +149,8 @@ class Relay:
                 delay = self._outage_backoff.delay(failures)
                 _log.warning("relay_waits", dependency=error.dependency, reason=error.reason, failures=failures)
                 self._notifier.status(f"{error}; waiting since {failures} tries")
+                # What was refused may have been, because somebody else works now.
+                self._standing.doubt()
                 await self._step_aside()
                 await self._rest(delay, wakeable=False)
                 continue
@@ -149,9 +160,11 @@ class Relay:
             failures = 0
             self._notifier.watchdog()
             if not moved:
-                # Leases are renewed and failed events tried again on time, even where polls are rarer.
+                # Leases are renewed, failed events tried again and epochs noticed on time, even where polls are rarer.
                 due = min(self._hold_at, self._retry_at) - self._clock.monotonic()
-                await self._rest(min(self._pace.poll_interval, max(0.0, due)), wakeable=True)
+                await self._rest(
+                    min(self._pace.poll_interval, max(0.0, due), self._standing.look_in), wakeable=not self._stands_by
+                )
 
     async def stop(self) -> None:
         """Give the shards back, so that another relay goes on at once, and leave Kafka."""
@@ -163,8 +176,14 @@ class Relay:
 
     async def _pass(self) -> int:
         now = self._clock.monotonic()
+        may_work = await self._standing.may_work()
         if now >= self._measure_at:
             await self._measure()
+        if not may_work:
+            await self._stand_by()
+            return 0
+        if self._stands_by:
+            self._stands_by, self._hold_at = False, now
         if self._cut_off_since is not None and not self._leases:
             await self._publisher.reach()
             self._cut_off_since, self._hold_at = None, now
@@ -188,6 +207,7 @@ class Relay:
     async def _deliver(self, claimed: Sequence[PendingEvent]) -> list[Delivery]:
         refusals = {event.envelope.event_id: self._refusal(event.envelope) for event in claimed}
         sound = [event.envelope for event in claimed if refusals[event.envelope.event_id] is None]
+        started = now()
         try:
             published = await self._publisher.publish(sound) if sound else []
         except Unavailable:
@@ -197,6 +217,8 @@ class Relay:
             raise
         self._cut_off_since = None
         self._notifier.watchdog()
+        for envelope, outcome in zip(sound, published, strict=True):
+            _trace(envelope, outcome, started)
         outcomes = iter(published)
         return [
             next(outcomes) if refusal is None else Rejected(refusal, self._contract.version)
@@ -240,6 +262,16 @@ class Relay:
             self._hold_at = self._clock.monotonic()
             _log.warning("outcomes_fenced", events=settled.fenced)
 
+    async def _stand_by(self) -> None:
+        """Leave the shards to those whose colour works."""
+        if not self._stands_by or self._leases:
+            await self._store.release(self._leases)
+            _log.info("shards_left", shards=sorted(self._leases))
+            self._leases, self._unjudged, self._cut_off_since = {}, {}, None
+            self._metrics.shards.set(0)
+            self._stands_by, self._measure_at = True, self._clock.monotonic()
+        self._hold_at, self._retry_at = math.inf, math.inf
+
     async def _step_aside(self) -> None:
         """Leave the shards to others when Kafka was out of reach for as long as a dead relay's would rest."""
         if self._cut_off_since is None or not self._leases:
@@ -279,7 +311,8 @@ class Relay:
         self._metrics.oldest_age.set(backlog.oldest_age_seconds)
         self._metrics.parked_aggregates.set(backlog.parked_aggregates)
         self._measure_at = self._clock.monotonic() + _MEASURE_INTERVAL
-        status = f"holding {len(self._leases)} of {SHARDS} shards, {backlog.events} events waiting"
+        holds = self._standing.status if self._stands_by else f"holding {len(self._leases)} of {SHARDS} shards"
+        status = f"{holds}, {backlog.events} events waiting"
         if backlog.parked_aggregates:
             status += f", {backlog.parked_aggregates} aggregates wait behind a parked event"
         if status != self._status:
@@ -310,3 +343,20 @@ class Relay:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def _trace(envelope: Envelope, outcome: Delivery, started: int) -> None:
+    """Leave a span of one event of a batch in the trace in which it was committed."""
+    record(
+        f"publish {envelope.topic}",
+        "producer",
+        parent=envelope.traceparent,
+        started=started,
+        attributes={
+            "messaging.system": "kafka",
+            "cpq.event_id": str(envelope.event_id),
+            "cpq.event_type": envelope.event_type,
+            "cpq.tenant": envelope.tenant_id,
+        },
+        error=None if isinstance(outcome, Published) else type(outcome).__name__,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import falcon.asgi
 from falcon.asgi import Request, Response
@@ -16,6 +16,7 @@ from app.entrypoints.simulator.external_system_resource import (
 )
 from app.entrypoints.simulator.issuer import Issuer
 from app.entrypoints.simulator.issuer_resource import IssuerResource
+from app.runtime.tracing import TracedRequests
 
 
 class HealthResource:
@@ -29,9 +30,9 @@ class HealthResource:
 def create_app(
     *,
     issuer: Issuer,
-    client_secret: str,
+    client_secrets: Sequence[str],
     systems: Mapping[str, ExternalSystemPolicy],
-    tokens: Mapping[str, str],
+    tokens: Mapping[str, Sequence[str]],
     environment: str,
     kind: str,
     around: Surroundings,
@@ -40,15 +41,15 @@ def create_app(
 
     Args:
         issuer: signs the tokens.
-        client_secret: proves the issuer's clients.
+        client_secrets: prove the issuer's clients; two while one is being rotated.
         systems: the declared policies, by system.
-        tokens: each system's bearer token.
+        tokens: each system's bearer token; two while one is being rotated.
         environment: the environment that the systems' endpoints belong to.
         kind: what kind of environment that is.
         around: what the systems share.
     """
-    app = falcon.asgi.App()
-    issuing = IssuerResource(issuer, client_secret)
+    app = falcon.asgi.App(middleware=[TracedRequests("/health/", "/issuer/", "/control/")])
+    issuing = IssuerResource(issuer, client_secrets)
     app.add_route("/issuer/token", issuing, suffix="token")
     app.add_route("/issuer/jwks.json", issuing, suffix="jwks")
     app.add_route("/issuer/.well-known/openid-configuration", issuing, suffix="configuration")

@@ -1,12 +1,13 @@
 """How each external system behaves right now, set at run time through /control/behaviours.
 
 A system has one behaviour for every call, and rules before it for the calls they name. All of it lives in memory: a
-restarted simulator is a healthy one. What was done is in the ledger and stays.
+restarted simulator behaves as its settings say. What was done is in the ledger and stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -59,6 +60,7 @@ class Behaviour:
         finishes_after: when accepted work ends; None for what is declared.
         finishes_as: how accepted work ends.
         callbacks: sent when accepted work ends: `twice` with the same id, `early` before the call is answered, or not at all.
+        share: of the calls that it could hold for, those it does hold for.
     """
 
     mode: Mode = Mode.OK
@@ -73,6 +75,7 @@ class Behaviour:
     finishes_after: timedelta | None = None
     finishes_as: Finish = "done"
     callbacks: Callbacks = "once"
+    share: float = 1.0
 
     @property
     def label(self) -> str:
@@ -92,9 +95,15 @@ HEALTHY = Behaviour()
 
 
 class Behaviours:
-    """The current behaviours of every system."""
+    """The current behaviours of every system.
 
-    def __init__(self, systems: Iterable[str]) -> None:
+    Args:
+        systems: their names.
+        chance: a number from 0 to below 1, for behaviours that hold for a share of calls.
+    """
+
+    def __init__(self, systems: Iterable[str], chance: Callable[[], float] = random.random) -> None:
+        self._chance = chance
         self._current = dict.fromkeys(systems, HEALTHY)
         self._rules: dict[str, list[Behaviour]] = {system: [] for system in self._current}
 
@@ -124,14 +133,17 @@ class Behaviours:
         """Return the behaviour for one call and count the call against its `remaining`."""
         rules = self._rules[system]
         for place, rule in enumerate(rules):
-            if rule.is_for(method, key):
+            if rule.is_for(method, key) and self._falls_to(rule):
                 rules[place : place + 1] = _used(rule)
                 return rule
         behaviour = self._current[system]
-        if not behaviour.is_for(method, key):
+        if not behaviour.is_for(method, key) or not self._falls_to(behaviour):
             return HEALTHY
         self._current[system] = next(iter(_used(behaviour)), HEALTHY)
         return behaviour
+
+    def _falls_to(self, behaviour: Behaviour) -> bool:
+        return behaviour.share >= 1 or self._chance() < behaviour.share
 
 
 def _used(behaviour: Behaviour) -> list[Behaviour]:

@@ -36,6 +36,7 @@ class BehaviourDocument(BaseModel):
     finishes_after: _Pause | None = None
     finishes_as: Finish = "done"
     callbacks: Callbacks = "once"
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class EnvironmentDocument(BaseModel):

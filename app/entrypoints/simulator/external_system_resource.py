@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,10 +47,10 @@ class ExternalSystemResource:
     a moment on.
     """
 
-    def __init__(self, system: str, policy: ExternalSystemPolicy, token: str, around: Surroundings) -> None:
+    def __init__(self, system: str, policy: ExternalSystemPolicy, tokens: Sequence[str], around: Surroundings) -> None:
         self._system = system
         self._policy = policy
-        self._token = f"Bearer {token}".encode()
+        self._accepted = [f"Bearer {token}".encode() for token in tokens]
         self._around = around
         self._ledger = around.ledger
 
@@ -84,7 +85,7 @@ class ExternalSystemResource:
         await self._distort(resp, behaviour)
 
     def _authenticate(self, req: Request) -> None:
-        if not hmac.compare_digest((req.auth or "").encode(), self._token):
+        if not any(hmac.compare_digest((req.auth or "").encode(), accepted) for accepted in self._accepted):
             raise falcon.HTTPUnauthorized(title="Wrong bearer token")
 
     async def _behave(self, req: Request, key: str) -> Behaviour:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hmac
 import re
+from collections.abc import Sequence
 
 import falcon
 from falcon.asgi import Request, Response
@@ -24,9 +25,9 @@ class IssuerResource:
     provider in which all of them exist.
     """
 
-    def __init__(self, issuer: Issuer, client_secret: str) -> None:
+    def __init__(self, issuer: Issuer, client_secrets: Sequence[str]) -> None:
         self._issuer = issuer
-        self._client_secret = client_secret.encode()
+        self._client_secrets = [accepted.encode() for accepted in client_secrets]
 
     async def on_post_token(self, req: Request, resp: Response) -> None:
         """Issue an access token."""
@@ -34,7 +35,7 @@ class IssuerResource:
         if not isinstance(form, dict):
             form = {}
         client, secret = _client(req, form)
-        if not hmac.compare_digest(secret.encode(), self._client_secret):
+        if not any(hmac.compare_digest(secret.encode(), accepted) for accepted in self._client_secrets):
             _refuse(resp, falcon.HTTP_401, "invalid_client", "wrong client secret")
             resp.set_header("WWW-Authenticate", "Basic")
             return

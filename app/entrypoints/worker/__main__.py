@@ -35,6 +35,7 @@ async def serve(settings: WorkerSettings, release_id: str, notifier: Notifier) -
             registry=process.registry,
             notifier=process.notifier,
             shutdown=process.shutdown,
+            load=process.load,
         ) as loop:
             about = {"group": settings.worker_group, "job_types": list(settings.worker_enabled_types)}
             yield Work(loop.run, "working", about)
@@ -45,6 +46,7 @@ async def serve(settings: WorkerSettings, release_id: str, notifier: Notifier) -
         notifier=notifier,
         metrics_host=settings.metrics_bind.host,
         metrics_port=settings.metrics_bind.port,
+        traces=settings.traces_of("worker"),
         refusals=(SchemaTooOldError, StoreUnavailable),
     )
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
+
 from app.adapters.zeebe.worker import ActivatedJob, CompleteJob, FailJob, ThrowError, Verdict
 from app.application.fulfillment import Fulfillment, StepDone, StepFallout, StepJob, StepRefused, StepResult, StepRetry
 from app.application.ports import ConcurrentChange, StoreUnavailable
@@ -14,6 +16,10 @@ from app.contracts.process_variables import VariablesError, VariablesV2
 from app.domain.values import OrderId, TenantId
 from app.entrypoints.worker.registry import Step
 from app.messaging.retry import Backoff
+from app.runtime.logging import get_logger
+from app.runtime.tracing import late_span, tag
+
+log = get_logger(__name__)
 
 ORDER_REFUSED = "ORDER_REFUSED"
 """The error code of the boundary event in the BPMN."""
@@ -52,10 +58,20 @@ class JobHandler:
         self._backoff = Backoff(retry_backoff.total_seconds(), longest_pause.total_seconds())
 
     async def __call__(self, job: ActivatedJob) -> Verdict:
+        """Run the step as a span of the trace in which the order was made, as far as the order is found."""
+        attributes: dict[str, str | int] = {"cpq.job_type": job.type, "cpq.job_key": job.key}
+        with late_span(f"job {job.type}", "consumer", attributes=attributes):
+            verdict = await self._answer(job)
+            tag(outcome=verdict.outcome)
+            log.info("job", job_type=job.type, job_key=job.key, outcome=verdict.outcome)
+            return verdict
+
+    async def _answer(self, job: ActivatedJob) -> Verdict:
         try:
             return self._verdict(job, await self._run(job))
         except (StoreUnavailable, ConcurrentChange) as error:
             # Our own trouble, not the step's: it costs the order time and no retry.
+            log.warning("job not answered", job_type=job.type, job_key=job.key, error=str(error))
             return FailJob(job.retries, f"{type(error).__name__}: {error}", self._retry_backoff, outcome="handed_back")
 
     async def _run(self, job: ActivatedJob) -> StepResult:
@@ -63,6 +79,7 @@ class JobHandler:
             variables = process_variables.read(job.variables)
         except VariablesError as error:
             return await self._refuse(job, str(error))
+        structlog.contextvars.bind_contextvars(order_id=str(variables.order_id), tenant=variables.tenant_id)
         step_job = _step_job(job, variables.order_id, variables.tenant_id, order_hash=variables.order_hash)
         if isinstance(variables, VariablesV2):
             step_job = replace(step_job, process_id=variables.process_id)

@@ -1,4 +1,7 @@
-"""The life of a worker that looks for work by itself: pass after pass, and a rest while nothing is due."""
+"""The life of a worker that looks for work by itself: pass after pass, and a rest while nothing is due.
+
+One whose colour does not work makes no pass and asks again every few seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
+from app.messaging.colours import Standing
 from app.messaging.retry import Backoff
 from app.runtime.clock import Clock
 from app.runtime.logging import get_logger
@@ -44,6 +48,7 @@ class PassLoop(Generic[PassT]):
         doing: what STATUS says while nothing is in the way.
         wake: set when there is work, so that a rest ends at once; None where nobody tells.
         observe: told of every pass.
+        standing: whether this worker may work.
         poll_interval: longest time between two passes.
         shutdown: the request to stop.
         notifier: the service manager.
@@ -57,6 +62,7 @@ class PassLoop(Generic[PassT]):
         doing: str,
         wake: asyncio.Event | None = None,
         observe: Callable[[PassT], None] | None = None,
+        standing: Standing,
         poll_interval: timedelta,
         shutdown: Shutdown,
         notifier: Notifier,
@@ -66,6 +72,7 @@ class PassLoop(Generic[PassT]):
         self._doing = doing
         self._wake = wake or asyncio.Event()
         self._observe = observe
+        self._standing = standing
         self._poll_interval = poll_interval.total_seconds()
         self._shutdown = shutdown
         self._notifier = notifier
@@ -83,23 +90,29 @@ class PassLoop(Generic[PassT]):
         """Pass after pass until a stop is requested; a pass is never cut, so nothing is left half done."""
         while not self._shutdown.requested:
             self._wake.clear()
+            if not await self._standing.may_work():
+                self._passed_at = self._clock.monotonic()
+                self._say(self._standing.status)
+                await self._rest(self._standing.look_in, is_wakeable=False)
+                continue
             result = await self._run_pass()
             self._passed_at = self._clock.monotonic()
             self._notifier.watchdog()
             if self._observe is not None:
                 self._observe(result)
-            self._show(result)
+            self._say(f"waiting: {result.problem}" if result.problem else self._doing)
             if result.problem:
                 self._failures += 1
+                # What was refused may have been, because somebody else works now.
+                self._standing.doubt()
                 await self._rest(self._backoff.delay(self._failures), is_wakeable=False)
             else:
                 self._failures = 0
                 if not result.is_more_due:
-                    await self._rest(self._poll_interval, is_wakeable=True)
+                    await self._rest(min(self._poll_interval, self._standing.look_in), is_wakeable=True)
         self._notifier.stopping()
 
-    def _show(self, result: PassT) -> None:
-        status = f"waiting: {result.problem}" if result.problem else self._doing
+    def _say(self, status: str) -> None:
         if status != self._status:
             self._status = status
             self._notifier.status(status)

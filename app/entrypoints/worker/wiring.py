@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
@@ -18,14 +18,15 @@ from app.adapters.http.external_system import HttpExternalSystem, new_client
 from app.adapters.http.proven_endpoint import ProvenEndpoint
 from app.adapters.postgres.callback_results import PostgresCallbackVerdicts
 from app.adapters.postgres.external_guard import PostgresExternalCallGuard
-from app.adapters.postgres.pool import Pool, connection_parameters, make_pool
+from app.adapters.postgres.pool import Pool, make_pool, unit_parameters
 from app.adapters.postgres.reaction_runs import PostgresReactionQueue, reaction_unit_factory
+from app.adapters.postgres.role_epochs import PostgresEpochStore
 from app.adapters.postgres.runtime_settings import followed
 from app.adapters.postgres.schema import ensure_schema
 from app.adapters.postgres.start_queue import PostgresStartQueue, WorkflowRequests
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.adapters.postgres.worker_registrations import PostgresWorkerRegistrations
-from app.adapters.zeebe.channel import open_channel
+from app.adapters.zeebe.channel import gateway_identity, open_channel
 from app.adapters.zeebe.client import ZeebeWorkflowEngine
 from app.adapters.zeebe.worker import ServedJobType, ZeebeJobWorker
 from app.application.called_back_system import CalledBackExternalSystem
@@ -43,11 +44,13 @@ from app.entrypoints.worker.pass_loop import PassLoop
 from app.entrypoints.worker.presence import Presence
 from app.entrypoints.worker.registry import JOBS
 from app.entrypoints.worker.type_settings import call_timeouts, type_settings
-from app.messaging.retry import Backoff
+from app.messaging.colours import Colour, HeldEpoch, RoleProcess, Standing
+from app.messaging.retry import Backoff, Unavailable
 from app.runtime.clock import Clock, SystemClock
 from app.runtime.ids import UuidV7Ids
+from app.runtime.load import LoadMonitor
 from app.runtime.logging import set_level
-from app.runtime.metrics import ExternalGuardMetrics, OrderMetrics, WorkerMetrics
+from app.runtime.metrics import ExternalGuardMetrics, OrderMetrics, RoleMetrics, WorkerMetrics
 from app.runtime.notify import Notifier
 from app.runtime.runtime_settings import RuntimeSettings
 from app.runtime.shutdown import Shutdown
@@ -86,6 +89,7 @@ async def started_worker(
     registry: CollectorRegistry,
     notifier: Notifier,
     shutdown: Shutdown,
+    load: LoadMonitor,
 ) -> AsyncIterator[Loop]:
     """Connect, check, register, and hand out the group's loop; on leaving, give everything back.
 
@@ -95,12 +99,10 @@ async def started_worker(
         StoreUnavailable: the database does not answer.
         SchemaTooOldError: a migration is missing.
     """
-    parameters = connection_parameters(
-        settings.db_url,
-        settings.db_password.get_secret_value(),
-        application_name=f"{settings.app_instance_id}/{release_id}",
-        statement_timeout=settings.db_statement_timeout,
+    process = RoleProcess(
+        settings.app_instance_id, f"worker@{settings.worker_group}", Colour(settings.app_colour), release_id
     )
+    parameters = unit_parameters(settings, release_id, process.role)
     clock = SystemClock()
     own = contracts.job_types.of_group(settings.worker_group)
     registration = WorkerRegistration(
@@ -111,16 +113,24 @@ async def started_worker(
         release_id=release_id,
         started_at=clock.now(),
     )
-    pool = make_pool(parameters, max_size=settings.db_pool_max, wait=settings.db_statement_timeout)
+    held = HeldEpoch()
+    pool = make_pool(
+        parameters, max_size=settings.db_pool_max, wait=settings.db_statement_timeout, held=lambda: held.epoch
+    )
+    load.watch_pool(pool.get_stats)
     runtime = runtime_settings(settings)
     runtime.on_change("LOG_LEVEL", set_level)
     metrics, guards = WorkerMetrics(registry), ExternalGuardMetrics(registry)
-    common = _Common(settings, runtime, contracts, pool, clock, metrics, guards, notifier, shutdown)
-    async with pool, followed(parameters, "worker", runtime):
+    standing = Standing(
+        PostgresEpochStore(pool), process, held, clock, RoleMetrics(registry, process.role, process.colour)
+    )
+    common = _Common(settings, runtime, contracts, pool, standing, clock, metrics, guards, notifier, shutdown)
+    async with pool, followed(parameters, "worker", runtime), AsyncExitStack() as stack:
         try:
             async with pool.connection() as connection:
                 await ensure_schema(connection)
-        except (psycopg.OperationalError, PoolTimeout) as error:
+            await stack.enter_async_context(standing)
+        except (psycopg.OperationalError, PoolTimeout, Unavailable) as error:
             raise StoreUnavailable(f"database: {error}") from error
         if own:
             loop: AbstractAsyncContextManager[Loop] = _job_loop(common, OrderMetrics(registry))
@@ -143,11 +153,22 @@ class _Common:
     runtime: RuntimeSettings
     contracts: Contracts
     pool: Pool
+    standing: Standing
     clock: Clock
     metrics: WorkerMetrics
     guards: ExternalGuardMetrics
     notifier: Notifier
     shutdown: Shutdown
+
+
+def _gateway_channel(settings: WorkerSettings) -> Any:
+    """A channel to whichever gateway answers."""
+    identity = gateway_identity(
+        settings.tls_ca_file,
+        settings.camunda_certificate.get_secret_value(),
+        settings.camunda_key.get_secret_value(),
+    )
+    return open_channel(settings.camunda_addresses, identity)
 
 
 @asynccontextmanager
@@ -159,7 +180,7 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
         if result.engine_problem or result.attempted:
             common.metrics.engine(up=result.engine_problem is None)
 
-    async with open_channel(str(common.settings.camunda_grpc_address)) as channel:
+    async with _gateway_channel(common.settings) as channel:
         starter = WorkflowStarter(
             queue=PostgresStartQueue(
                 common.pool, {name: flag.default for name, flag in common.contracts.flags.items()}
@@ -186,6 +207,7 @@ async def _start_loop(common: _Common, parameters: Mapping[str, Any]) -> AsyncIt
                 doing="starting processes",
                 wake=requests.wake,
                 observe=engine_answered,
+                standing=common.standing,
                 poll_interval=common.settings.worker_poll_interval,
                 shutdown=common.shutdown,
                 notifier=common.notifier,
@@ -259,6 +281,7 @@ async def _reaction_loop(common: _Common) -> AsyncIterator[PassLoop[ReactionPass
         yield PassLoop(
             runner.run_pass,
             doing="carrying out reactions",
+            standing=common.standing,
             poll_interval=settings.worker_poll_interval,
             shutdown=common.shutdown,
             notifier=common.notifier,
@@ -272,7 +295,7 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
     settings = common.settings
     served = type_settings(settings, common.contracts)
     ids = UuidV7Ids()
-    async with open_channel(str(settings.camunda_grpc_address)) as channel, new_client() as client:
+    async with _gateway_channel(settings) as channel, new_client() as client:
         fulfillment = Fulfillment(
             unit_of_work=unit_of_work_factory(common.pool),
             systems=_external_systems(common, client),
@@ -315,4 +338,4 @@ async def _job_loop(common: _Common, orders: OrderMetrics) -> AsyncIterator[JobL
             clock=common.clock,
             observer=common.metrics,
         )
-        yield JobLoop(worker, common.shutdown, common.notifier)
+        yield JobLoop(worker, common.standing, common.shutdown, common.notifier)

@@ -62,7 +62,11 @@ def _kafka(session: Session) -> dict[str, Any]:
 
 
 async def _redis(session: Session) -> dict[str, Any]:
-    return asdict(await redis_state(session.settings.redis_url, session.settings.redis_password.get_secret_value()))
+    return asdict(
+        await redis_state(
+            session.settings.redis_url, session.settings.redis_password.get_secret_value(), session.settings.tls_ca_file
+        )
+    )
 
 
 async def _engine(session: Session) -> dict[str, Any]:

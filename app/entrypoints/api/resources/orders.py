@@ -9,6 +9,7 @@ import msgspec
 
 from app.application.queries import Queries
 from app.domain.values import OrderId
+from app.entrypoints.api.middleware import about
 from app.entrypoints.api.representations import JSON, etag, order_document
 
 
@@ -20,6 +21,7 @@ class OrderResource:
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, order_id: UUID) -> None:
         """Read an order."""
+        about(order_id=str(order_id))
         order = await self._queries.order(OrderId(order_id), req.context.actor)
         resp.content_type = JSON
         resp.etag = etag(order.version)

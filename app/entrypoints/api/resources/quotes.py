@@ -15,12 +15,13 @@ from app.application.queries import Queries
 from app.application.quotes import QuoteCommands
 from app.domain.commands import AcceptQuote, ConvertQuote, CreateQuote, PriceQuote, RequestedItem
 from app.domain.order import OrderState
-from app.domain.quote import Quote
+from app.domain.quote import Quote, QuoteState
 from app.domain.values import CustomerId, OfferingId, QuoteId
 from app.entrypoints.api import json_body, representations
+from app.entrypoints.api.middleware import about
 from app.entrypoints.api.preconditions import expected_version, idempotent_request, required_version
 from app.entrypoints.api.representations import JSON, etag, quote_document
-from app.runtime.metrics import OrderMetrics
+from app.runtime.metrics import OrderMetrics, QuoteMetrics
 
 
 class ItemBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -52,8 +53,9 @@ class EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
 class QuotesResource:
     """POST /v1/quotes."""
 
-    def __init__(self, commands: QuoteCommands) -> None:
+    def __init__(self, commands: QuoteCommands, metrics: QuoteMetrics) -> None:
         self._commands = commands
+        self._metrics = metrics
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Create a quote."""
@@ -66,6 +68,8 @@ class QuotesResource:
         )
         request = idempotent_request(req, body)
         executed = await self._commands.create(command, req.context.actor, request, representations.created_quote)
+        if not executed.replayed:
+            self._metrics.reached(QuoteState.IN_PROGRESS)
         _answer_executed(resp, executed)
 
 
@@ -83,27 +87,33 @@ class QuoteResource:
 class QuotePriceResource:
     """POST /v1/quotes/{id}/price."""
 
-    def __init__(self, commands: QuoteCommands) -> None:
+    def __init__(self, commands: QuoteCommands, metrics: QuoteMetrics) -> None:
         self._commands = commands
+        self._metrics = metrics
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, quote_id: UUID) -> None:
         """Price a quote."""
         await json_body.read(req, EmptyBody)
         command = PriceQuote(QuoteId(quote_id), expected_version(req))
-        _answer_quote(resp, await self._commands.price(command, req.context.actor))
+        quote = await self._commands.price(command, req.context.actor)
+        self._metrics.reached(quote.state)
+        _answer_quote(resp, quote)
 
 
 class QuoteAcceptResource:
     """POST /v1/quotes/{id}/accept."""
 
-    def __init__(self, commands: QuoteCommands) -> None:
+    def __init__(self, commands: QuoteCommands, metrics: QuoteMetrics) -> None:
         self._commands = commands
+        self._metrics = metrics
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, quote_id: UUID) -> None:
         """Accept a quote at the version that was read: a price nobody saw is not accepted."""
         await json_body.read(req, EmptyBody)
         command = AcceptQuote(QuoteId(quote_id), required_version(req))
-        _answer_quote(resp, await self._commands.accept(command, req.context.actor))
+        quote = await self._commands.accept(command, req.context.actor)
+        self._metrics.reached(quote.state)
+        _answer_quote(resp, quote)
 
 
 class QuoteConvertResource:
@@ -119,6 +129,7 @@ class QuoteConvertResource:
         request = idempotent_request(req, body)
         command = ConvertQuote(QuoteId(quote_id), expected_version(req))
         executed = await self._commands.convert(command, req.context.actor, request, representations.created_order)
+        about(order_id=executed.response.headers["Location"].rpartition("/")[2])
         if not executed.replayed:
             self._metrics.reached(OrderState.ACKNOWLEDGED)
         _answer_executed(resp, executed)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.adapters.zeebe.process_definitions import read_definitions, unserved
-from app.application.process_versions import ReachedProcess, dropped
+from app.adapters.zeebe.process_definitions import misunderstood, read_definitions, unserved
+from app.application.process_versions import ReachedProcess, dropped, in_use
 from app.contracts.loader import DIRECTORY, load_job_types, load_processes
 from app.entrypoints.admin.commands.bpmn.served import environment
 from app.entrypoints.admin.outcome import Outcome, failed
@@ -36,10 +36,14 @@ def command(
     given: Annotated[
         bool, typer.Option("--given", help="Judge by the bundle and the data of `bpmn served` on standard input.")
     ] = False,
+    only_in_use: Annotated[
+        bool,
+        typer.Option("--in-use", help="For a way back that live data allowed: pass over processes that no order has."),
+    ] = False,
 ) -> Outcome:
     """Refuse a process with a job type that neither this bundle nor a live worker serves, and a bundle that drops one.
 
-    Dropped are job types and versions of variables that a deployed process asks for, while a route or an order's
+    Refused is also a process whose version of variables this bundle's workers do not understand. Dropped are job types and versions of variables that a deployed process asks for, while a route or an order's
     instance can still reach it, and that this bundle's workers do not serve.
     """
     session: Session = context.obj
@@ -58,7 +62,8 @@ def command(
     }
     problems = [
         *unserved(definitions, bundled | set(around.job_types)),
-        *dropped(around.reached, bundled, versions),
+        *misunderstood(definitions, versions),
+        *dropped(in_use(around.reached) if only_in_use else around.reached, bundled, versions),
     ]
     return failed(problems, data) if problems else Outcome(data=data)
 

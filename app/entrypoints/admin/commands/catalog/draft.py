@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.adapters.postgres.catalog_publication import Publications
 from app.application.repair import RepairReason
 from app.entrypoints.admin.outcome import Outcome, applied
-from app.entrypoints.admin.wiring import InputError, Session
+from app.entrypoints.admin.wiring import Session
 from app.runtime.ids import UuidV7Ids
 
 
@@ -57,12 +57,7 @@ def command(
     """Store the catalog on standard input, {"tenant_id": ..., "offerings": [...]}, as a draft that nobody sells from."""
     session: Session = context.obj
     why = RepairReason(session.operator, reason)
-    try:
-        catalog = _Catalog.model_validate(session.input())
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise InputError(*problems) from error
-    return asyncio.run(_draft(session, catalog, version, why))
+    return asyncio.run(_draft(session, session.given(_Catalog), version, why))
 
 
 async def _draft(session: Session, catalog: _Catalog, version: int, reason: RepairReason) -> Outcome:

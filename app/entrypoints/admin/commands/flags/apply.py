@@ -9,6 +9,7 @@ import typer
 from app.adapters.postgres.feature_flags import PostgresFlagStore
 from app.application.flag_changes import FlagChange
 from app.contracts.loader import load_feature_flags
+from app.entrypoints.admin.flag_command import flag_changes
 from app.entrypoints.admin.outcome import Outcome, applied
 from app.entrypoints.admin.wiring import Session
 
@@ -24,6 +25,7 @@ async def _apply(session: Session) -> Outcome:
     async with session.audited_transaction("flags apply") as (connection, detail):
         flags = PostgresFlagStore(connection)
         found = await flags.drift(declared, defaults)
+        await flag_changes(session, flags).hold_defaults(drift.flag for drift in found)
         for drift in found:
             await flags.put(drift.flag, None, enabled=drift.default, operator=session.operator, is_operator_set=False)
             reason = "the declared default of this environment"

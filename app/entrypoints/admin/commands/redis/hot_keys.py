@@ -27,8 +27,10 @@ async def _inspect(session: Session, most: int) -> Outcome:
     settings = session.settings
     password = settings.redis_password.get_secret_value()
     keys = Keys(load_redis_keys(), settings.app_env)
-    found = await inspect(settings.redis_url, password, keys, most)
+    found = await inspect(settings.redis_url, password, settings.tls_ca_file, keys, most)
     data = {"hot": found.hot, "counts": found.counts}
     if found.undeclared:
-        return failed([f"{key}: of no kind in redis_keys.yml" for key in found.undeclared], data)
+        return failed(
+            [f"{key}: of no kind that redis_keys.yml declares for {settings.app_env}" for key in found.undeclared], data
+        )
     return Outcome(data=data)

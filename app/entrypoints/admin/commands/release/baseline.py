@@ -22,7 +22,7 @@ def command(
 
 
 async def _baseline(session: Session, holder: str) -> Outcome:
-    before = await measuring.baseline(session, measuring.surroundings(session))
+    before = await measuring.baseline(session, session.given(measuring.Surroundings))
     async with session.database() as connection:
         journal = ReleaseJournal(connection)
         await journal.step(await journal.held_by(holder), "baseline", "succeeded", measuring.storable(before))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from app.adapters.postgres.release_journal import ReleaseJournal
+from app.entrypoints.admin import recording
 from app.entrypoints.admin.outcome import Outcome, failed
 from app.entrypoints.admin.wiring import Session
 
@@ -33,5 +34,6 @@ async def _finish(session: Session, holder: str, failure: str | None) -> Outcome
             return failed(
                 [f"timers are still paused: {', '.join(latest.paused_timers)}; start them, then release resume"]
             )
-        await journal.finish(run_id, "failed" if failure else "succeeded", failure)
-    return Outcome(data={"recorded": True, "run_id": str(run_id), "state": "failed" if failure else "succeeded"})
+        state: Literal["failed", "succeeded"] = "failed" if failure else "succeeded"
+        entries = recording.told(await journal.finish(run_id, state, failure))
+    return Outcome(data={"recorded": True, "run_id": str(run_id), "state": state, "entries": entries})

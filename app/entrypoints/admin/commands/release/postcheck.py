@@ -27,7 +27,7 @@ def command(
 
 
 async def _postcheck(session: Session, holder: str) -> Outcome:
-    given = measuring.surroundings(session)
+    given = session.given(measuring.Surroundings)
     async with session.database() as connection:
         journal = ReleaseJournal(connection)
         run_id = await journal.held_by(holder)

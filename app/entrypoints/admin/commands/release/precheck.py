@@ -17,4 +17,4 @@ def command(context: typer.Context) -> Outcome:
     Reads limits and targets of the inventory from standard input; release.yml gives them.
     """
     session: Session = context.obj
-    return judged(asyncio.run(measuring.prechecks(session, measuring.surroundings(session))))
+    return judged(asyncio.run(measuring.prechecks(session, session.given(measuring.Surroundings))))

@@ -17,4 +17,4 @@ def command(context: typer.Context) -> Outcome:
     Reads limits, targets and the window's rule from standard input; release.yml gives them.
     """
     session: Session = context.obj
-    return judged(asyncio.run(measuring.window(measuring.surroundings(session))))
+    return judged(asyncio.run(measuring.window(session.given(measuring.Surroundings))))
