@@ -20,18 +20,26 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.bundle_verification import (
+    UntrustedError,
+    artifact_problems,
+    file_problems,
+    python_problem,
+    verified_manifest,
+)
 
 DOCUMENTATION = r"""
 module: app_release
 short_description: Install releases from a bundle
 description:
   - Its action plugin reads the bundle on the control machine and sends only the artifacts that the host needs.
+  - The host holds the manifest to its signature, its own Python to the manifest, and what it was sent to both, before it unpacks.
 options:
   root: {description: Folder of all units on the host., type: path, required: true}
-  release_id: {description: Release to install., type: str, required: true}
-  git_commit: {description: Commit that the release was built from., type: str, required: true}
-  units: {description: SHA-256 of the artifact by unit., type: dict, required: true}
-  installer: {description: SHA-256 of the bundle's uv., type: str, required: true}
+  manifest: {description: The bundle's manifest as it lies there., type: str, required: true}
+  signature: {description: The signature of the manifest., type: str, required: true}
+  signers: {description: "Public keys of those who may sign, each C(ssh-ed25519 KEY NAME).", type: list, elements: str, required: true}
+  units: {description: Deployables to install., type: list, elements: str, required: true}
   python: {description: The host's Python that the environments use., type: path, required: true}
   keep: {description: Releases of a unit to keep besides the installed and the current one., type: int, required: true}
   sent:
@@ -183,16 +191,18 @@ def compile_sources(root: Path, trees: Mapping[Path, Mapping[str, Any]], python:
 class Installation:
     """One unit's release on this host."""
 
-    def __init__(self, unit: str, artifact_sha256: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, unit: str, manifest: Mapping[str, Any], root: Path, python: str) -> None:
         self.unit = unit
+        self.file = str(manifest["units"][unit]["file"])
         self._identity = {
-            "release_id": arguments["release_id"],
-            "git_commit": arguments["git_commit"],
-            "artifact_sha256": artifact_sha256,
+            "release_id": manifest["release_id"],
+            "git_commit": manifest["git_commit"],
+            "artifact_sha256": manifest["files"][self.file]["sha256"],
         }
-        self._home = Path(arguments["root"]) / unit
-        self.path = self._home / "releases" / arguments["release_id"]
-        self._python = arguments["python"]
+        self._installer = str(manifest["installer"])
+        self._home = root / unit
+        self.path = self._home / "releases" / manifest["release_id"]
+        self._python = python
 
     def fault(self) -> str:
         """Return why the release must be installed, or nothing when it is there as it was installed."""
@@ -214,20 +224,17 @@ class Installation:
         return f"altered: {', '.join(names[:SHOWN_PATHS])}{more}"
 
     def install(self, payload: Path, scratch: Path) -> None:
-        """Unpack the release anew from the payload, marked as unfinished; `scratch` is shared by all of one run.
+        """Unpack the release anew from the verified payload, marked as unfinished; `scratch` is shared by all of one run.
 
         Raises:
-            RefusedError: the artifact is not the declared one, or the installer failed.
+            RefusedError: the installer failed.
         """
-        artifact = payload / f"cpq-oms-{self.unit}.tar"
-        if sha256_of(artifact) != self._identity["artifact_sha256"]:
-            raise RefusedError(f"{self.unit}: the artifact's SHA-256 is not the bundle's")
         if self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
         (self.path / UNFINISHED).touch()
         with tempfile.TemporaryDirectory(dir=scratch) as unpacked:
-            with tarfile.open(artifact) as tar:
+            with tarfile.open(payload / self.file) as tar:
                 tar.extractall(unpacked, filter="data")
             environ = {
                 "HOME": str(scratch),
@@ -271,19 +278,24 @@ class Installation:
         return sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True)[keep:]
 
     def _run(self, payload: Path, environ: Mapping[str, str], *arguments: str) -> None:
-        command = [str(payload / "uv"), "--quiet", *arguments]
+        command = [str(payload / self._installer), "--quiet", *arguments]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RefusedError(f"{self.unit}: {' '.join(arguments[:2])} failed: {(done.stderr or done.stdout).strip()}")
 
 
+def payload_problems(payload: Path, due: Sequence[Installation], manifest: Mapping[str, Any]) -> list[str]:
+    """Return what of the files that this host was sent is not as the manifest says; nothing of them was unpacked yet."""
+    files = {installation.unit: installation.file for installation in due}
+    problems = file_problems(payload, [manifest["installer"], *files.values()], manifest)
+    return problems or [problem for unit in files for problem in artifact_problems(payload, unit, manifest)]
+
+
 def install_all(
-    pool: ThreadPoolExecutor, due: Sequence[Installation], payload: Path, *, installer: str, python: str
+    pool: ThreadPoolExecutor, due: Sequence[Installation], payload: Path, installer: Path, python: str
 ) -> None:
     """Install the releases that are due, side by side, down to the last byte on disk."""
-    if sha256_of(payload / "uv") != installer:
-        raise RefusedError("the installer's SHA-256 is not the bundle's")
-    (payload / "uv").chmod(0o700)
+    installer.chmod(0o700)
     scratch = emptied(scratch_parent(payload) / SCRATCH)
     list(pool.map(lambda installation: installation.install(payload, scratch), due))
     shutil.rmtree(scratch)
@@ -304,6 +316,18 @@ def emptied(folder: Path) -> Path:
     return folder
 
 
+def hand_over(folder: Path) -> None:
+    """Let whoever became root here send files into the folder: transfers are made before that."""
+    if user := os.environ.get("SUDO_UID"):
+        os.chown(folder, int(user), -1)
+
+
+def take_back(folder: Path) -> None:
+    """Make what was sent root's own before anything of it is judged."""
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 0, 0, follow_symlinks=False)
+
+
 def free_below(folder: Path) -> int:
     """Return how many bytes are free where a folder is, or would be made."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -311,27 +335,40 @@ def free_below(folder: Path) -> int:
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
-    """Look, install what is due, remove what is outdated; return the module's result."""
+    """Look, install what is due, remove what is outdated; return the module's result.
+
+    Raises:
+        UntrustedError: the manifest is not signed by a trusted key.
+        RefusedError: this host's Python or what it was sent is not the manifest's.
+    """
     arguments = module.params
-    payload = Path(arguments["root"]) / INCOMING
-    installations = [Installation(unit, sha, arguments) for unit, sha in sorted(arguments["units"].items())]
+    manifest = verified_manifest(arguments["manifest"].encode(), arguments["signature"].encode(), arguments["signers"])
+    if problem := python_problem(arguments["python"], manifest):
+        raise RefusedError(problem)
+    root = Path(arguments["root"])
+    payload = root / INCOMING
+    installations = [Installation(unit, manifest, root, arguments["python"]) for unit in sorted(arguments["units"])]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         faults = dict(zip(installations, pool.map(Installation.fault, installations), strict=True))
         due = [installation for installation, fault in faults.items() if fault]
         removed = [path for installation in installations for path in installation.outdated(arguments["keep"])]
         if not module.check_mode:
             if due and not arguments["sent"]:
-                emptied(payload)
+                hand_over(emptied(payload))
             else:
                 if due:
-                    install_all(pool, due, payload, installer=arguments["installer"], python=arguments["python"])
+                    take_back(payload)
+                    if problems := payload_problems(payload, due, manifest):
+                        shutil.rmtree(payload)
+                        raise RefusedError("\n".join(problems))
+                    install_all(pool, due, payload, payload / manifest["installer"], arguments["python"])
                 for path in (*removed, *(path for path in (payload,) if path.exists())):
                     shutil.rmtree(path)
-    release_id = arguments["release_id"]
+    release_id = manifest["release_id"]
     return {
         "changed": bool(due or removed),
         "due": [installation.unit for installation in due],
-        "free": free_below(Path(arguments["root"])),
+        "free": free_below(root),
         "incoming": str(payload),
         "removed": [str(path) for path in removed],
         "diff": [
@@ -352,10 +389,10 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},
-            "release_id": {"type": "str", "required": True},
-            "git_commit": {"type": "str", "required": True},
-            "units": {"type": "dict", "required": True},
-            "installer": {"type": "str", "required": True},
+            "manifest": {"type": "str", "required": True},
+            "signature": {"type": "str", "required": True},
+            "signers": {"type": "list", "elements": "str", "required": True},
+            "units": {"type": "list", "elements": "str", "required": True},
             "python": {"type": "path", "required": True},
             "keep": {"type": "int", "required": True},
             "sent": {"type": "bool", "default": False},
@@ -367,6 +404,8 @@ def main() -> None:
         result = run(module)
     except (RefusedError, OSError, tarfile.TarError) as error:
         module.fail_json(msg=str(error))
+    except UntrustedError as error:
+        module.fail_json(msg=f"signature: {error}")
     else:
         module.exit_json(**result)
 

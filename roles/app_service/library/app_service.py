@@ -22,16 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.secret_record import record
 
 DOCUMENTATION = r"""
 module: app_service
 short_description: Activate a release and bring units to their declared settings and state
 options:
   root: {description: Folder of the installed releases on the host., type: path, required: true}
-  release_id: {description: Release to activate for every given unit., type: str, required: true}
+  release_id: {description: Release to activate for every given unit; required without C(credentials_only)., type: str}
   unit_files: {description: Content of the systemd units by file name., type: dict, required: true}
   files: {description: Other files, content and mode by path., type: dict, default: {}}
   units: {description: Declaration of each deployable by name., type: dict, required: true}
+  credentials_only:
+    description: Write credentials and restart what holds others, and leave releases, unit files and settings as they are. Needs no release.
+    type: bool
+    default: false
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -99,6 +104,8 @@ class ManagedFile:
                 os.fsync(stream.fileno())
             new.chmod(self.mode)
             new.rename(self.path)
+        if self.secret:
+            record("wrote", self.path)
 
 
 @dataclass(frozen=True)
@@ -269,8 +276,7 @@ class Process:
             if self._environment.get(name) != service.environment[name]:
                 yield f"environment {name}"
         for name, value in sorted(credentials.items()):
-            loaded = Path("/run/credentials") / service.name / name
-            if not loaded.is_file() or loaded.read_text(encoding="utf-8", errors="replace") != value:
+            if not loaded(service, name, value):
                 yield f"credential {name}"
         if self._older_than(UNIT_FILES / service.unit_file):
             yield "unit file"
@@ -375,6 +381,8 @@ class Convergence:
             file.write()
         for path in self._declared.strays:
             path.unlink()
+            if SETTINGS / "credentials" in path.parents:
+                record("removed", path)
         for unit in plan.links:
             self._activate(unit)
 
@@ -550,6 +558,46 @@ class Convergence:
                 time.sleep(HEALTH_PAUSE_SECONDS)
 
 
+class CredentialChange(Convergence):
+    """A run that changes credentials alone: what else is declared waits for a release."""
+
+    def _plan(self) -> Plan:
+        self._declared.strays.clear()
+        files = [file for file in self._declared.files if file.secret and self._note(file)]
+        states = self._host.states([TARGET, *(service.name for service in self._declared.services)])
+        actions = {
+            service.name: f"restart: credential {', '.join(names)}"
+            for service in self._declared.services
+            if states[service.name]["ActiveState"] == "active" and (names := self._changed_credentials(service))
+        }
+        folders = [path for path, mode in self._declared.folders.items() if self._folder_differs(path, mode)]
+        return Plan(files, folders, [], [], actions, [], [], reload=False, start_target=False)
+
+    def _changed_credentials(self, service: Service) -> list[str]:
+        return [
+            name
+            for name, value in sorted(self._declared.credentials[service.unit].items())
+            if not loaded(service, name, value)
+        ]
+
+    def _require_installed(self) -> None:
+        missing = [unit for unit in self._units if not self._current_name(unit)]
+        if missing:
+            raise RefusedError(f"no release is installed for {', '.join(missing)}: release first")
+
+    def _try_settings(self, units: set[str]) -> None:
+        """Leave the installed release's settings alone: they do not change here."""
+
+    def _touched(self, plan: Plan) -> set[str]:
+        return set()
+
+
+def loaded(service: Service, name: str, value: str) -> bool:
+    """Tell whether a service was started with this credential."""
+    path = Path("/run/credentials") / service.name / name
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == value
+
+
 def health_problem(url: str) -> str:
     """Return why the address does not answer 200, or nothing when it does."""
     # The environment's proxy is for the outside; these are addresses of this host.
@@ -578,11 +626,13 @@ def main() -> None:
     module = UnloggedModule(
         argument_spec={
             "root": {"type": "path", "required": True},
-            "release_id": {"type": "str", "required": True},
+            "release_id": {"type": "str"},
             "unit_files": {"type": "dict", "required": True},
             "files": {"type": "dict", "default": {}},
             "units": {"type": "dict", "required": True},
+            "credentials_only": {"type": "bool", "default": False},
         },
+        required_if=[("credentials_only", False, ("release_id",))],
         supports_check_mode=True,
     )
     os.umask(0o022)
@@ -590,7 +640,7 @@ def main() -> None:
         secrets = {str(value) for value in (declaration.get("credentials") or {}).values()}
         module.no_log_values.update(secrets - {""})
     try:
-        result = Convergence(module).run()
+        result = (CredentialChange if module.params["credentials_only"] else Convergence)(module).run()
     except (RefusedError, OSError) as error:
         module.fail_json(msg=str(error))
     else:

@@ -1,30 +1,35 @@
 #!/usr/bin/python
 """Ansible module: wait for a Kafka broker and make exactly the declared SCRAM users able to log in.
 
-Speaks the five requests it needs itself: each of Kafka's own tools costs the start of a JVM and shows passwords on its command
-line. A password is judged by logging in with it, so one that was changed behind our back is found, and nothing is written when
+A password is judged by logging in with it, so one that was changed behind our back is found, and nothing is written when
 it is right. Whatever the users' passwords are, the broker's own identity on the internal listener can set them: a rotation needs
 no old password.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import secrets
-import socket
 import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kafka_protocol import (
+    ATTEMPT_SECONDS,
+    BrokerError,
+    Connection,
+    LoginRefusedError,
+    broker_session,
+    compact,
+    salted_password,
+    uvarint,
+)
 
 DOCUMENTATION = r"""
 module: kafka_scram_users
-short_description: Wait for a broker and hold its SCRAM-SHA-256 users to the declared ones
+short_description: Wait for a broker and hold its SCRAM users to the declared ones
 options:
   host:
     description: Address of the broker's client and internal listeners.
@@ -34,13 +39,26 @@ options:
       client: {description: Address and port for SCRAM log-ins., type: str, required: true}
       internal: {description: Address and port where the broker's own identity logs in., type: str, required: true}
   broker_password:
-    description: Password of the identity C(broker) on the internal listener.
+    description: Password of the brokers' own identity on the internal listener.
     type: str
     required: true
+  ca:
+    description: File with the certificates that the broker's own must come from; without it the listeners speak no TLS.
+    type: path
   users:
     description: Password of each user by name. A user that is not in it loses its credentials.
     type: dict
     required: true
+  next_users:
+    description: >-
+      Next password of users that are being rotated. A user has its password for SCRAM-SHA-256, and its next one, or the same one again, for
+      SCRAM-SHA-512.
+    type: dict
+    default: {}
+  refused:
+    description: Former passwords by user, C(broker) for the brokers' own. One that still logs in, by either mechanism, is a failure.
+    type: dict
+    default: {}
   iterations:
     description: Rounds of the key derivation for passwords that are written.
     type: int
@@ -68,180 +86,13 @@ removed: {description: Users whose credentials were deleted., returned: always, 
 cluster_id: {description: The cluster that answered; empty in check mode when none does., returned: always, type: str}
 """
 
-SASL_HANDSHAKE, SASL_AUTHENTICATE, DESCRIBE_CLUSTER = 17, 36, 60
-DESCRIBE_SCRAM, ALTER_SCRAM = 50, 51
-SCRAM_SHA_256 = 1
-AUTHENTICATION_FAILED = 58
+DESCRIBE_CLUSTER, DESCRIBE_SCRAM, ALTER_SCRAM = 60, 50, 51
+# What the protocol calls a mechanism, by its digest.
+SCRAM = {"sha256": 1, "sha512": 2}
 RESOURCE_NOT_FOUND = 91
-CLIENT_ID = b"\x00\x07ansible"
-BROKER_IDENTITY = "broker"
-ATTEMPT_SECONDS = 5.0
+# Not a user of SCRAM: what brokers log in to each other as.
+BROKERS = "broker"
 RETRY_SECONDS = 0.2
-
-
-class BrokerError(Exception):
-    """The broker refused a request or said something that is not the protocol."""
-
-
-class LoginRefusedError(BrokerError):
-    """The broker does not accept this user's password."""
-
-
-def uvarint(value: int) -> bytes:
-    """Encode an unsigned integer as Kafka's compact types have it."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def compact(value: bytes) -> bytes:
-    """Encode compact bytes or a compact string."""
-    return uvarint(len(value) + 1) + value
-
-
-class Reader:
-    """Reads one response."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def take(self, count: int) -> bytes:
-        """Return the next bytes."""
-        if count < 0 or self._at + count > len(self._data):
-            raise BrokerError("a response ended too early")
-        part = self._data[self._at : self._at + count]
-        self._at += count
-        return part
-
-    def int8(self) -> int:
-        """Return a signed byte."""
-        return int(struct.unpack(">b", self.take(1))[0])
-
-    def int16(self) -> int:
-        """Return a 16-bit number."""
-        return int(struct.unpack(">h", self.take(2))[0])
-
-    def int32(self) -> int:
-        """Return a 32-bit number."""
-        return int(struct.unpack(">i", self.take(4))[0])
-
-    def uvarint(self) -> int:
-        """Return a variable-length number."""
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if not byte & 0x80:
-                return value
-            shift += 7
-
-    def compact(self) -> bytes:
-        """Return compact bytes or a compact string; null is empty."""
-        return self.take(max(self.uvarint() - 1, 0))
-
-    def string(self) -> str:
-        """Return a classic nullable string; null is empty."""
-        return self.take(max(self.int16(), 0)).decode()
-
-    def tags(self) -> None:
-        """Pass over tagged fields."""
-        for _ in range(self.uvarint()):
-            self.uvarint()
-            self.take(self.uvarint())
-
-
-class Connection:
-    """One connection to a listener, closed by `with`."""
-
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=ATTEMPT_SECONDS)
-        self._correlation = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def call(self, api: int, version: int, body: bytes, *, flexible: bool) -> Reader:
-        """Send one request and return its response's body.
-
-        Raises:
-            BrokerError: the answer is not to this request.
-            OSError: the connection is lost.
-        """
-        self._correlation += 1
-        header = struct.pack(">hhi", api, version, self._correlation) + CLIENT_ID + (b"\0" if flexible else b"")
-        self._socket.sendall(struct.pack(">i", len(header) + len(body)) + header + body)
-        response = Reader(self._receive(struct.unpack(">i", self._receive(4))[0]))
-        if response.int32() != self._correlation:
-            raise BrokerError("a response belongs to another request")
-        if flexible:
-            response.tags()
-        return response
-
-    def _receive(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            part = self._socket.recv(count - len(data))
-            if not part:
-                raise ConnectionError("the broker closed the connection")
-            data += part
-        return data
-
-    def _handshake(self, mechanism: bytes) -> None:
-        body = struct.pack(">h", len(mechanism)) + mechanism
-        if error := self.call(SASL_HANDSHAKE, 1, body, flexible=False).int16():
-            raise BrokerError(f"the listener does not offer {mechanism.decode()} (error {error})")
-
-    def _authenticate(self, token: bytes) -> bytes:
-        response = self.call(SASL_AUTHENTICATE, 1, struct.pack(">i", len(token)) + token, flexible=False)
-        error, message = response.int16(), response.string()
-        if error == AUTHENTICATION_FAILED:
-            raise LoginRefusedError(message)
-        if error:
-            raise BrokerError(f"authentication: error {error} {message}")
-        return response.take(max(response.int32(), 0))
-
-    def login_plain(self, user: str, password: str) -> None:
-        """Log in by PLAIN.
-
-        Raises:
-            LoginRefusedError: wrong password.
-        """
-        self._handshake(b"PLAIN")
-        self._authenticate(f"\0{user}\0{password}".encode())
-
-    def login_scram(self, user: str, password: str) -> None:
-        """Log in by SCRAM-SHA-256 (RFC 5802) and check that the broker knows the password too.
-
-        Raises:
-            LoginRefusedError: wrong password, or no such user.
-        """
-        self._handshake(b"SCRAM-SHA-256")
-        first = f"n={user},r={secrets.token_urlsafe(18)}"
-        answer = self._authenticate(f"n,,{first}".encode()).decode()
-        fields = dict(part.split("=", 1) for part in answer.split(","))
-        final = f"c=biws,r={fields['r']}"
-        salted = salted_password(password, base64.b64decode(fields["s"]), int(fields["i"]))
-        signed = f"{first},{answer},{final}".encode()
-        client_key = hmac.digest(salted, b"Client Key", "sha256")
-        signature = hmac.digest(hashlib.sha256(client_key).digest(), signed, "sha256")
-        proof = base64.b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True))).decode()
-        verdict = self._authenticate(f"{final},p={proof}".encode()).decode()
-        expected = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), signed, "sha256")
-        if not hmac.compare_digest(verdict, f"v={base64.b64encode(expected).decode()}"):
-            raise BrokerError(f"the broker's signature for {user} is wrong: it is not the broker it claims to be")
-
-
-def salted_password(password: str, salt: bytes, iterations: int) -> bytes:
-    """Derive the key that stands for a password."""
-    return hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
 
 
 @dataclass(frozen=True)
@@ -251,15 +102,10 @@ class Broker:
     client: str
     internal: str
     password: str
+    ca: str | None
 
     def _session(self) -> Connection:
-        connection = Connection(self.internal)
-        try:
-            connection.login_plain(BROKER_IDENTITY, self.password)
-        except BaseException:
-            connection.__exit__()
-            raise
-        return connection
+        return broker_session(self.internal, self.password, self.ca)
 
     def cluster_id(self) -> str:
         """Return the cluster's id once the broker is registered and sees itself.
@@ -273,63 +119,89 @@ class Broker:
             error, message = response.int16(), response.compact().decode()
             if error:
                 raise BrokerError(f"describe cluster: error {error} {message}")
-            cluster_id = response.compact().decode()
+            cluster_id: str = response.compact().decode()
             response.int32()
             if response.uvarint() - 1 < 1:
                 raise BrokerError("the cluster has no broker yet")
             return cluster_id
 
-    def accepts(self, user: str, password: str) -> bool:
+    def accepts(self, user: str, password: str, digest: str) -> bool:
         """Whether a user can log in with a password."""
-        with Connection(self.client) as connection:
+        with Connection(self.client, self.ca) as connection:
             try:
-                connection.login_scram(user, password)
+                connection.login_scram(user, password, digest)
             except LoginRefusedError:
                 return False
             return True
 
-    def users(self) -> set[str]:
-        """Return the names of all users with SCRAM credentials."""
+    def accepts_broker(self, password: str) -> bool:
+        """Whether whoever knows this password passes for a broker."""
+        try:
+            broker_session(self.internal, password, self.ca).__exit__()
+        except LoginRefusedError:
+            return False
+        return True
+
+    def still_accepted(self, former: Mapping[str, str]) -> list[str]:
+        """Name those whose former password still logs in, and how."""
+        if BROKERS in former and self.accepts_broker(former[BROKERS]):
+            return [BROKERS]
+        users = [(user, old) for user, old in former.items() if user != BROKERS]
+        return [f"{user} by {digest}" for user, old in users for digest in SCRAM if self.accepts(user, old, digest)]
+
+    def users(self) -> dict[str, list[int]]:
+        """Return for each user with SCRAM credentials the mechanisms that it has them for."""
         with self._session() as connection:
             response = connection.call(DESCRIBE_SCRAM, 0, uvarint(0) + b"\0", flexible=True)
             response.int32()
             error, message = response.int16(), response.compact().decode()
             if error:
                 raise BrokerError(f"describe users: error {error} {message}")
-            names = set()
+            found: dict[str, list[int]] = {}
             for _ in range(response.uvarint() - 1):
-                names.add(response.compact().decode())
+                mechanisms = found.setdefault(response.compact().decode(), [])
                 response.int16()
                 response.compact()
                 for _ in range(response.uvarint() - 1):
-                    response.int8()
+                    mechanisms.append(response.int8())
                     response.int32()
                     response.tags()
                 response.tags()
-            return names
+            return found
 
-    def alter(self, write: Mapping[str, str], delete: set[str], iterations: int) -> None:
+    def alter(self, write: Mapping[tuple[str, str], str], delete: Mapping[str, list[int]], iterations: int) -> None:
         """Write and delete credentials.
+
+        Args:
+            write: password by user and digest.
+            delete: mechanisms of users that lose them; one that a user does not have would keep the others.
+            iterations: rounds of the key derivation.
 
         Raises:
             BrokerError: the broker refuses one of them.
         """
-        body = uvarint(len(delete) + 1)
-        for user in sorted(delete):
-            body += compact(user.encode()) + struct.pack(">b", SCRAM_SHA_256) + b"\0"
-        body += uvarint(len(write) + 1)
-        for user, password in sorted(write.items()):
-            salt = secrets.token_bytes(16)
-            body += compact(user.encode()) + struct.pack(">bi", SCRAM_SHA_256, iterations)
-            body += compact(salt) + compact(salted_password(password, salt, iterations)) + b"\0"
         with self._session() as connection:
-            response = connection.call(ALTER_SCRAM, 0, body + b"\0", flexible=True)
-            response.int32()
-            for _ in range(response.uvarint() - 1):
-                user, error, message = response.compact().decode(), response.int16(), response.compact().decode()
-                response.tags()
-                if error not in {0, RESOURCE_NOT_FOUND}:
-                    raise BrokerError(f"user {user}: error {error} {message}")
+            # One request for each mechanism: a user may stand in a request only once.
+            for digest, mechanism in SCRAM.items():
+                losers = [user for user, mechanisms in sorted(delete.items()) if mechanism in mechanisms]
+                writers = {user: password for (user, by), password in sorted(write.items()) if by == digest}
+                if not losers and not writers:
+                    continue
+                body = uvarint(len(losers) + 1)
+                for user in losers:
+                    body += compact(user.encode()) + struct.pack(">b", mechanism) + b"\0"
+                body += uvarint(len(writers) + 1)
+                for user, password in writers.items():
+                    salt = secrets.token_bytes(16)
+                    body += compact(user.encode()) + struct.pack(">bi", mechanism, iterations)
+                    body += compact(salt) + compact(salted_password(password, salt, iterations, digest)) + b"\0"
+                response = connection.call(ALTER_SCRAM, 0, body + b"\0", flexible=True)
+                response.int32()
+                for _ in range(response.uvarint() - 1):
+                    user, error, message = response.compact().decode(), response.int16(), response.compact().decode()
+                    response.tags()
+                    if error not in {0, RESOURCE_NOT_FOUND}:
+                        raise BrokerError(f"user {user}: error {error} {message}")
 
 
 def wait(broker: Broker, seconds: float) -> str:
@@ -359,7 +231,10 @@ def main() -> None:
                 "options": {"client": {"type": "str", "required": True}, "internal": {"type": "str", "required": True}},
             },
             "broker_password": {"type": "str", "required": True, "no_log": True},
+            "ca": {"type": "path"},
             "users": {"type": "dict", "required": True, "no_log": True},
+            "next_users": {"type": "dict", "default": {}, "no_log": True},
+            "refused": {"type": "dict", "default": {}, "no_log": True},
             "iterations": {"type": "int", "default": 8192},
             "timeout": {"type": "int", "default": 60},
         },
@@ -367,7 +242,10 @@ def main() -> None:
     )
     parameters: dict[str, Any] = module.params
     users: dict[str, str] = parameters["users"]
-    broker = Broker(parameters["host"]["client"], parameters["host"]["internal"], parameters["broker_password"])
+    wanted = {(user, "sha256"): password for user, password in users.items()}
+    wanted |= {(user, "sha512"): parameters["next_users"].get(user, password) for user, password in users.items()}
+    host = parameters["host"]
+    broker = Broker(host["client"], host["internal"], parameters["broker_password"], parameters["ca"])
     try:
         try:
             # In check mode nothing was started, so there is nothing to wait for.
@@ -376,20 +254,27 @@ def main() -> None:
             if not module.check_mode:
                 raise
             module.exit_json(changed=True, set=sorted(users), removed=[], cluster_id="")
-        surplus = broker.users() - users.keys()
-        wrong = {user: password for user, password in users.items() if not broker.accepts(user, password)}
+        surplus = {user: mechanisms for user, mechanisms in broker.users().items() if user not in users}
+        wrong = {key: password for key, password in wanted.items() if not broker.accepts(key[0], password, key[1])}
         if (wrong or surplus) and not module.check_mode:
             broker.alter(wrong, surplus, parameters["iterations"])
             deadline = time.monotonic() + ATTEMPT_SECONDS
-            while rejected := [user for user, password in wrong.items() if not broker.accepts(user, password)]:
+            while rejected := [key for key, password in wrong.items() if not broker.accepts(key[0], password, key[1])]:
                 if time.monotonic() > deadline:
                     module.fail_json(
-                        msg=f"credentials were written, and the broker still refuses: {', '.join(rejected)}"
+                        msg=f"credentials were written, and the broker still refuses: {', '.join(map(' by '.join, rejected))}"
                     )
                 time.sleep(RETRY_SECONDS)
+        if not module.check_mode and (alive := broker.still_accepted(parameters["refused"])):
+            module.fail_json(msg=f"the broker still takes the former password of {', '.join(alive)}")
     except (OSError, BrokerError) as problem:
         module.fail_json(msg=f"Kafka at {broker.internal}: {problem}")
-    module.exit_json(changed=bool(wrong or surplus), set=sorted(wrong), removed=sorted(surplus), cluster_id=cluster_id)
+    module.exit_json(
+        changed=bool(wrong or surplus),
+        set=sorted({user for user, _ in wrong}),
+        removed=sorted(surplus),
+        cluster_id=cluster_id,
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ half made is cleared before it is made anew.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import ipaddress
@@ -46,6 +47,9 @@ options:
   packages: {description: Debian packages in the image., type: list, elements: str, required: true}
   disabled_units: {description: Units that are off in the image., type: list, elements: str, required: true}
   rebuild: {description: Make every host anew, its disk included., type: bool, default: false}
+  namespace: {description: Whether the hosts live in a network namespace of their own, from which nothing outside can be reached., type: bool, default: false}
+  aliases: {description: Address by further name that hosts resolve., type: dict, default: {}}
+  login: {description: User besides root whom the key lets in and who may become root; empty for none., type: str, default: ""}
   restart: {description: Restart a host that runs and does not answer on ssh; without it such a host stops the run before any change on a host., type: bool, default: false}
   keep_secrets: {description: With state absent leave the secrets folder in place., type: bool, default: false}
   boot_timeout: {description: Seconds until a started host must answer on ssh., type: int, default: 60}
@@ -71,12 +75,18 @@ image: {description: Name of the image that new hosts are made from., type: str,
 """
 
 # Raise it when the way an image is made changes: the image's name is a hash of its inputs and of this.
-IMAGE_RECIPE = 1
+IMAGE_RECIPE = 2
 INOTIFY_INSTANCES = 2048
+CLONE_NEWNET = 0x40000000  # of sched.h; os has it from Python 3.12 on
 STOP_SECONDS = 15
 GRACE_SECONDS = 10
 LOCK_SECONDS = 600
 SETTINGS = {"net/ipv4/ip_forward": 1, "fs/inotify/max_user_instances": INOTIFY_INSTANCES}
+# Where iproute2 keeps namespaces by name, and what it mounts over /etc for a program that it runs in one.
+NAMESPACES = Path("/run/netns")
+NAMESPACE_FILES = Path("/etc/netns")
+# What environments own on the control machine: vaults and certificate authorities.
+OWNED = Path("/etc/cpq-oms")
 
 
 # With --keep-unit nspawn leaves a reboot to its service manager and ends with 133; here this loop is that manager.
@@ -139,6 +149,45 @@ def locked(path: Path, waiting_for: str) -> Iterator[None]:
                     ) from None
                 time.sleep(0.2)
         yield
+
+
+class Namespace:
+    """A network of our own, without a way out: a rehearsal's hosts have the addresses of real ones.
+
+    Nothing in it knows a route but its own subnet's, and a program that `ip netns exec` runs in it finds, in place of
+    /etc/hosts, /etc/ssh and the like, what `control` holds.
+    """
+
+    def __init__(self, name: str, control: Path) -> None:
+        self.name = name
+        self.control = control
+        self.path = NAMESPACES / name
+        self.files = NAMESPACE_FILES / name
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def enter(self) -> None:
+        """Move this process in; what it starts stays in."""
+        with self.path.open() as handle:
+            if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), CLONE_NEWNET) != 0:
+                raise HostsError(f"network namespace {self.name} cannot be entered: {os.strerror(ctypes.get_errno())}")
+
+    def create(self) -> None:
+        run("ip", "netns", "add", self.name)
+        run("ip", "-netns", self.name, "link", "set", "lo", "up")
+
+    def link_files(self) -> None:
+        self.files.parent.mkdir(parents=True, exist_ok=True)
+        self.files.unlink(missing_ok=True)
+        self.files.symlink_to(self.control)
+
+    def remove(self) -> None:
+        self.files.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.files.parent.rmdir()
+        if self.exists():
+            run("ip", "netns", "delete", self.name)
 
 
 class Cgroup:
@@ -380,7 +429,7 @@ class Host:
         shown = run("nsenter", f"--net=/proc/{inside}/ns/net", "ip", "-json", "link", "show", "host0")
         index = int(json.loads(shown)[0]["link_index"])
         ours = next(
-            port.name for port in Path("/sys/class/net").iterdir() if int((port / "ifindex").read_text()) == index
+            link["ifname"] for link in json.loads(run("ip", "-json", "link", "show")) if link["ifindex"] == index
         )
         run("ip", "link", "set", ours, "master", self.environment.bridge, "up")
 
@@ -388,20 +437,22 @@ class Host:
         """Return what the host must have to be reached and to be itself: path, content, mode."""
         environment = self.environment
         network = environment.network
-        names = "".join(f"{host.address} {host.name}\n" for host in environment.hosts)
         address = f"{self.address}/{network.prefixlen}"
+        key = environment.public_key()
+        gateway = "" if environment.namespace else f"Gateway={environment.gateway}\n"
         return {
             "etc/hostname": (f"{self.name}\n", 0o644),
-            "etc/hosts": (f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{names}", 0o644),
+            "etc/hosts": (environment.names(), 0o644),
             "etc/machine-id": (f"{self.record()['machine_id']}\n", 0o444),
-            "etc/resolv.conf": (Path("/etc/resolv.conf").read_text(), 0o644),
+            "etc/resolv.conf": (environment.name_service(), 0o644),
             "etc/ssh/ssh_host_ed25519_key": ((self.path / "ssh_host_ed25519_key").read_text(), 0o600),
             "etc/ssh/ssh_host_ed25519_key.pub": ((self.path / "ssh_host_ed25519_key.pub").read_text(), 0o644),
             "etc/systemd/network/10-host0.network": (
-                f"[Match]\nName=host0\n\n[Network]\nAddress={address}\nGateway={environment.gateway}\nLinkLocalAddressing=no\n",
+                f"[Match]\nName=host0\n\n[Network]\nAddress={address}\n{gateway}LinkLocalAddressing=no\n",
                 0o644,
             ),
-            "root/.ssh/authorized_keys": (environment.public_key(), 0o600),
+            "root/.ssh/authorized_keys": (key, 0o600),
+            **({f"home/{login}/.ssh/authorized_keys": (key, 0o644)} if (login := environment.login) else {}),
         }
 
     # A running host reads these only when it boots.
@@ -434,10 +485,19 @@ class Host:
         options = f"lowerdir={image},upperdir={self.path / 'upper'},workdir={self.path / 'work'}"
         run("mount", "-t", "overlay", "-o", options, f"cpq-{self.environment.name}", str(self.root))
 
+    def make_login(self) -> None:
+        """Make the user of releases, who becomes root as on a machine that somebody else set up."""
+        login = self.environment.login
+        if not login or (self.root / "home" / login).exists():
+            return
+        run("chroot", str(self.root), "useradd", "--create-home", "--shell", "/bin/bash", login)
+        write(self.root / "etc/sudoers.d" / login, f"{login} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+
     def start(self) -> None:
         """Clear what a dead run left, mount, configure and boot; the caller waits for ssh."""
         self.clear()
         self.mount()
+        self.make_login()
         self.write_files(self.drifted_files())
         self.cgroup.create()
         command = [
@@ -517,13 +577,14 @@ class Host:
         self.await_stop()
 
     def clear(self) -> None:
-        """Remove what a host leaves behind when it is not running: processes, control groups, mounts, nspawn's own marks."""
+        """Remove what a host leaves behind when it is not running: processes, control groups, its cable, mounts, nspawn's own marks."""
         run_files = Path("/run/systemd/nspawn")
         marks = [run_files / "propagate" / self.machine, run_files / "unix-export" / self.machine]
         with contextlib.suppress(OSError):
             found = self.root.stat()
             marks.append(run_files / "locks" / f"inode-{found.st_dev}:{found.st_ino}")
         self.cgroup.remove()
+        self.unplug()
         for point in mounts_below(self.path):
             run("umount", "--lazy", point)
         for mark in marks:
@@ -531,6 +592,20 @@ class Host:
                 shutil.rmtree(mark)
             else:
                 mark.unlink(missing_ok=True)
+
+    def unplug(self) -> None:
+        """Remove our end of the host's cable, and the other with it.
+
+        It outlives a host that was killed until the last of that host's connections has given up, and no host of this name
+        starts before.
+        """
+        cable = f"vb-{self.machine}"
+        for link in json.loads(run("ip", "-json", "link", "show", "type", "veth")):
+            # A name longer than the kernel's fifteen characters is an alternative one.
+            if cable in (link["ifname"], *link.get("altnames", ())):
+                # It may go by itself just now.
+                with contextlib.suppress(HostsError):
+                    run("ip", "link", "delete", link["ifname"])
 
 
 class Environment:
@@ -547,6 +622,9 @@ class Environment:
         self.bridge = nspawn_preflight.bridge_name(self.name)
         self.table = f"cpq_{self.name}"
         self.image = Image(parameters)
+        self.control = self.directory / "control"
+        self.namespace = Namespace(self.bridge, self.control) if parameters["namespace"] else None
+        self.login: str = parameters["login"]
         self.hosts = [Host(self, name, address) for name, address in sorted(parameters["hosts"].items())]
         self.actions: list[str] = []
         self.seconds: dict[str, float] = {}
@@ -561,6 +639,19 @@ class Environment:
             for step in steps:
                 step()
 
+    def names(self) -> str:
+        rows = [(host.address, host.name) for host in self.hosts]
+        rows += sorted((str(address), name) for name, address in self.parameters["aliases"].items())
+        listed = "".join(f"{address} {name}\n" for address, name in rows)
+        return f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{listed}"
+
+    def name_service(self) -> str:
+        return (
+            "# no name service: nothing outside can be reached\n"
+            if self.namespace
+            else Path("/etc/resolv.conf").read_text()
+        )
+
     def public_key(self) -> str:
         return (self.directory / "ssh_key.pub").read_text()
 
@@ -568,9 +659,11 @@ class Environment:
         if not self.check_mode:
             sweep(self.hosts_directory)
             sweep(self.image.images)
-        self.refuse_unreachable()
+        # Before the namespace, from which no package can be fetched.
         if not self.image.exists():
             self.act(f"build the image {self.image.name}", self.image.build)
+        self.enter_namespace()
+        self.refuse_unreachable()
         self.tune()
         self.connect()
         if not (self.directory / "ssh_key").exists():
@@ -590,6 +683,18 @@ class Environment:
             for host in started:
                 host.wait(begin + self.parameters["boot_timeout"])
                 self.seconds[host.name] = round(time.monotonic() - begin, 2)
+
+    def enter_namespace(self) -> None:
+        """Do all that follows in the environment's own network, where it has one."""
+        namespace = self.namespace
+        if namespace is None:
+            return
+        if not namespace.exists():
+            self.act(f"make the network namespace {namespace.name}", namespace.create)
+        if not namespace.files.is_symlink() or namespace.files.readlink() != self.control:
+            self.act(f"put {namespace.files} in place", namespace.link_files)
+        if namespace.exists():
+            namespace.enter()
 
     def refuse_unreachable(self) -> None:
         """Stop before the first change on any host when one runs and does not answer, and nothing here explains why.
@@ -669,6 +774,8 @@ class Environment:
     def tune(self) -> None:
         """Let the hosts' packets through and allow more inotify instances than a few hosts use up; down puts the old values back."""
         for name, wanted in SETTINGS.items():
+            if self.namespace and name.startswith("net/"):
+                continue
             path = Path("/proc/sys") / name
             if int(path.read_text()) < wanted:
                 self.act(
@@ -707,7 +814,8 @@ class Environment:
         if bridge is None or "UP" not in bridge["flags"]:
             self.act(f"take {self.bridge} up", lambda: run("ip", "link", "set", self.bridge, "up"))
         wanted = self.firewall()
-        if self.table_text() != wanted:
+        # A namespace has nobody to be kept from, and no way out to translate addresses for.
+        if not self.namespace and self.table_text() != wanted:
             replace = f"table ip {self.table}\ndelete table ip {self.table}\n{wanted}"
             self.act(f"write the firewall table {self.table}", lambda: run("nft", "-f", "-", data=replace))
 
@@ -760,9 +868,31 @@ class Environment:
             path = self.directory / name
             if not path.exists() or path.read_text() != content:
                 self.act(f"write {name}", partial(write, path, content))
+        if self.namespace:
+            self.write_control_files(known)
         # ssh does not make the folder of its control sockets.
         if not (self.directory / "connections").exists():
             self.act("make the folder connections", lambda: (self.directory / "connections").mkdir(mode=0o700))
+
+    def write_control_files(self, known: str) -> None:
+        """Write what a program in the namespace finds in /etc: names, keys, and the folder of what the environment owns."""
+        ssh = self.control / "ssh"
+        config = (
+            f"Host *\n  IdentityFile {self.directory}/ssh_key\n  IdentitiesOnly yes\n  StrictHostKeyChecking yes\n"
+            "  GlobalKnownHostsFile /etc/ssh/ssh_known_hosts\n  UserKnownHostsFile /dev/null\n"
+        )
+        for path, content in (
+            (ssh / "ssh_config", config),
+            (ssh / "ssh_known_hosts", known),
+            (self.control / "hosts", self.names()),
+            (self.control / "resolv.conf", self.name_service()),
+        ):
+            if not path.exists() or path.read_text() != content:
+                self.act(f"write {path.relative_to(self.directory)}", partial(write, path, content))
+        # Mounted over a folder that must be there.
+        for folder in (self.control / "cpq-oms" / self.name / "connections", OWNED):
+            if not folder.exists():
+                self.act(f"make {folder}", partial(folder.mkdir, mode=0o700, parents=True))
 
     def close_connections(self) -> None:
         connections = self.directory / "connections"
@@ -775,6 +905,8 @@ class Environment:
 
     def absent(self) -> None:
         """Take everything down that present made; what is not there needs no mention."""
+        if self.namespace and self.namespace.exists():
+            self.namespace.enter()
         everything = [*self.hosts, *self.strays()]
         alive = [host for host in everything if host.cgroup.exists()]
         # All are asked first and waited for afterwards, so that ten hosts take no longer than one.
@@ -793,7 +925,9 @@ class Environment:
         if self.table_text():
             remove = ("nft", "delete", "table", "ip", self.table)
             self.act(f"remove the firewall table {self.table}", lambda: run(*remove))
-        if any(link.startswith("cpq-") for link in links - {self.bridge}):
+        if self.namespace and (self.namespace.exists() or self.namespace.files.is_symlink()):
+            self.act(f"remove the network namespace {self.namespace.name}", self.namespace.remove)
+        if any(link.startswith("cpq-") for link in links - {self.bridge}) or self.others():
             return
         # The last environment on this machine puts back what the first one changed.
         for name, value in _saved_settings().items():
@@ -801,6 +935,12 @@ class Environment:
             self.act(f"set {name} back to {value}", partial(path.write_text, f"{value}\n"))
         if not self.check_mode:
             SAVED_SETTINGS.unlink(missing_ok=True)
+
+    def others(self) -> bool:
+        """Tell whether hosts of another environment are left."""
+        own = f"cpq-{self.name}-"
+        groups = (path.name for root in {group.parent for group in Cgroup("any").all} for path in root.glob("cpq-*"))
+        return any(not name.startswith(own) for name in groups)
 
     def remove_directory(self) -> None:
         if not self.directory.exists():
@@ -845,8 +985,12 @@ def problems(parameters: dict[str, Any]) -> list[str]:
     image = Image(parameters)
     return [
         *nspawn_preflight.check_kernel(),
-        *nspawn_preflight.check_subnet_free(
-            parameters["subnet"], nspawn_preflight.bridge_name(parameters["environment"])
+        *(
+            []
+            if parameters["namespace"]
+            else nspawn_preflight.check_subnet_free(
+                parameters["subnet"], nspawn_preflight.bridge_name(parameters["environment"])
+            )
         ),
         *(
             nspawn_preflight.check_image(image.path)
@@ -869,6 +1013,9 @@ def main() -> None:
         "release": {"type": "str", "required": True},
         "packages": {"type": "list", "elements": "str", "required": True},
         "disabled_units": {"type": "list", "elements": "str", "required": True},
+        "namespace": {"type": "bool", "default": False},
+        "aliases": {"type": "dict", "default": {}},
+        "login": {"type": "str", "default": ""},
         "rebuild": {"type": "bool", "default": False},
         "restart": {"type": "bool", "default": False},
         "keep_secrets": {"type": "bool", "default": False},

@@ -9,6 +9,7 @@ the records the workflow engine exported, in the external systems' ledger. Waiti
 from __future__ import annotations
 
 import json
+import ssl
 import time
 import traceback
 import uuid
@@ -39,6 +40,7 @@ options:
     choices: [order, read]
     required: true
   api_url: {description: Address of the API., type: str, required: true}
+  ca_file: {description: Certificates that are trusted besides those of the system; empty for none., type: str, required: true}
   token_url: {description: Address of the token endpoint., type: str, required: true}
   client_id: {description: Client at the issuer., type: str, required: true}
   client_secret: {description: Its secret., type: str, required: true}
@@ -47,6 +49,7 @@ options:
   database_password: {description: The observer's password., type: str, required: true}
   kafka_servers: {description: Bootstrap servers., type: list, elements: str, required: true}
   kafka_password: {description: The observer's password., type: str, required: true}
+  kafka_ca_file: {description: Certificates that the brokers' own must come from; empty without TLS., type: str, default: ""}
   ledger_url: {description: Ledger of the external systems; empty where there is none., type: str, required: true}
   migrations: {description: Names of the migrations that must be applied., type: list, elements: str, required: true}
   timeout: {description: Seconds that a step may take., type: float, required: true}
@@ -344,12 +347,16 @@ class Smoke:
     def consumer(self) -> Any:
         """A Kafka consumer of our own, without a group, made once."""
         if "consumer" not in self.found:
+            ca = self.options["kafka_ca_file"]
+            security = (
+                {"security_protocol": "SASL_SSL", "ssl_cafile": ca} if ca else {"security_protocol": "SASL_PLAINTEXT"}
+            )
             self.found["consumer"] = KafkaConsumer(
                 bootstrap_servers=self.options["kafka_servers"],
                 client_id="cpq-oms-smoke",
                 group_id=None,
                 enable_auto_commit=False,
-                security_protocol="SASL_PLAINTEXT",
+                **security,
                 sasl_mechanism="SCRAM-SHA-256",
                 sasl_plain_username="observer",
                 sasl_plain_password=self.options["kafka_password"],
@@ -447,6 +454,7 @@ def main() -> None:
         argument_spec={
             "mode": {"type": "str", "choices": ["order", "read"], "required": True},
             "api_url": text,
+            "ca_file": text,
             "token_url": text,
             "client_id": text,
             "client_secret": secret,
@@ -455,6 +463,7 @@ def main() -> None:
             "database_password": secret,
             "kafka_servers": names,
             "kafka_password": secret,
+            "kafka_ca_file": {"type": "str", "default": ""},
             "ledger_url": text,
             "migrations": names,
             "timeout": {"type": "float", "required": True},
@@ -476,7 +485,13 @@ def main() -> None:
         )
     except psycopg.Error as error:
         module.fail_json(msg=f"the observer cannot connect: {error}", steps=results, at_fault=["postgresql*"])
-    with database, httpx.Client(timeout=options["timeout"], trust_env=False) as http:
+    trust = ssl.create_default_context()
+    if options["ca_file"]:
+        try:
+            trust.load_verify_locations(options["ca_file"])
+        except (OSError, ssl.SSLError) as error:
+            module.fail_json(msg=f"{options['ca_file']}: {error}", steps=results, at_fault=["cpq-oms-admin"])
+    with database, httpx.Client(timeout=options["timeout"], trust_env=False, verify=trust) as http:
         smoke = Smoke(options, http, database, {"began_ms": int(time.time() * 1000)})
         for step, result in run(smoke, steps):
             results.append(result)

@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", type=Path, required=True, help="root of the git checkout")
     parser.add_argument("--output", type=Path, required=True, help="folder of the bundles, one per release id")
     parser.add_argument("--cache", type=Path, required=True, help="folder of wheels and artifacts")
+    parser.add_argument("--signing-key", type=Path, required=True, help="Ed25519 key of OpenSSH; made when missing")
     parser.add_argument("--unit", action="append", required=True, dest="units", help="deployable to build; repeat")
     parser.add_argument("--keep", type=int, default=5, help="bundles to keep besides the new one")
     parser.add_argument("--dry-run", action="store_true", help="tell the release id and whether a build is due")
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             units=arguments.units,
             output=arguments.output.resolve(),
             cache=arguments.cache.resolve(),
+            signing_key=arguments.signing_key.absolute(),
             keep=arguments.keep,
             progress=lambda step: print(step, file=sys.stderr),  # noqa: T201 - the command's interface
         )

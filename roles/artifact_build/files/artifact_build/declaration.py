@@ -52,7 +52,7 @@ def read_declarations(root: Path) -> Mapping[str, Declaration]:
     """Read every artifact's declaration, by unit.
 
     Raises:
-        RefusedError: the file is malformed or an entry has other keys than these.
+        RefusedError: the file is malformed, an entry has other keys than these, or a list names something twice.
     """
     try:
         document: dict[str, Any] = yaml.safe_load((root / LOCATION).read_text(encoding="utf-8"))["artifacts"]
@@ -60,6 +60,10 @@ def read_declarations(root: Path) -> Mapping[str, Declaration]:
         for name, entry in document.items():
             if set(entry) | {"shared"} != _KEYS:
                 raise RefusedError(f"{LOCATION}: {name}: expected the keys {', '.join(sorted(_KEYS))}")
+            for key in ("modules", "data", "shared", "distributions"):
+                listed = entry.get(key, ())
+                if twice := sorted({part for part in listed if listed.count(part) > 1}):
+                    raise RefusedError(f"{LOCATION}: {name}: {key}: {', '.join(twice)} is there twice")
             declarations[str(entry["unit"])] = Declaration(
                 name=name,
                 unit=entry["unit"],

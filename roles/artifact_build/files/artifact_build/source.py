@@ -8,11 +8,13 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from artifact_build.refusal import RefusedError
 
-INPUTS = ("app", "bpmn", "migrations", "pyproject.toml", ".config/locks", "roles/artifact_build/files")
+RUNBOOK = "docs/release.md"
+INPUTS = ("app", "bpmn", "migrations", RUNBOOK, "pyproject.toml", ".config/locks", "roles/artifact_build/files")
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Source:
     root: Path
     files: Mapping[str, str]
     commit: str
+    committed_at: datetime
     release_id: str
     digest: str
 
@@ -57,7 +60,10 @@ def read_source(root: Path) -> Source:
     digest = hashlib.sha256("".join(f"{sha} {name}\n" for name, sha in files.items()).encode()).hexdigest()
     if _git(root, "status", "--porcelain", "--untracked-files=all", "--", *INPUTS):
         release_id += f"-d{digest[:8]}"
-    return Source(root=root, files=files, commit=commit, release_id=release_id, digest=digest)
+    committed_at = datetime.fromtimestamp(int(_git(root, "log", "-1", "--format=%ct", "HEAD")), tz=UTC)
+    return Source(
+        root=root, files=files, commit=commit, committed_at=committed_at, release_id=release_id, digest=digest
+    )
 
 
 def file_sha256(path: Path) -> str:

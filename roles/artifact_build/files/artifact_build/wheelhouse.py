@@ -18,6 +18,8 @@ from artifact_build.refusal import RefusedError
 from artifact_build.source import file_sha256
 
 PYTHON_VERSION = "3.13"
+# As sysconfig names it on Debian: implementation, version, flags of its binary interface, machine.
+PYTHON_ABI = "cpython-313-x86_64-linux-gnu"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 ABIS = ("cp313", "abi3", "none")
 

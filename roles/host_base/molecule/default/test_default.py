@@ -1,4 +1,4 @@
-"""A host is bounded and has the platform's places."""
+"""A host is bounded."""
 
 
 def test_journal_is_kept_and_bounded(host):
@@ -11,13 +11,3 @@ def test_journal_is_kept_and_bounded(host):
 
 def test_kernel_settings_are_in_force(host):
     assert host.sysctl("net.core.somaxconn") == 4096
-
-
-def test_time_is_utc(host):
-    assert host.check_output("date +%Z") == "UTC"
-
-
-def test_directories_are_there(host):
-    for path in ("/etc/cpq-oms", "/opt/cpq-oms"):
-        assert host.file(path).is_directory
-        assert (host.file(path).user, oct(host.file(path).mode)) == ("root", "0o755")

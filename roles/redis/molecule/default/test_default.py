@@ -38,7 +38,7 @@ def test_wrong_passwords_and_the_default_user_are_refused():
 def test_memory_is_bounded_and_nothing_is_kept_on_disk():
     admin = connect("admin", "adminPasswordOfTheTest1")
 
-    assert admin.config_get("maxmemory")["maxmemory"] == str(32 * 1024 * 1024)
+    assert admin.config_get("maxmemory")["maxmemory"] == str(128 * 1024 * 1024)
     assert admin.config_get("maxmemory-policy")["maxmemory-policy"] == "allkeys-lfu"
     assert admin.config_get("save")["save"] == ""
     assert admin.config_get("appendonly")["appendonly"] == "no"

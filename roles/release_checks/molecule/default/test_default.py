@@ -19,6 +19,7 @@ SURROUNDINGS = {
     "targets": [],
     "observation_seconds": 0.1,
     "kafka_brokers": 1,
+    "kafka_topics": [],
     "limits": LIMITS,
     "window": {"samples": 1, "interval_seconds": 0.1, "bad_in_a_row": 1, "bad_percent": 0},
 }

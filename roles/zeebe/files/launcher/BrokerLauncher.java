@@ -12,15 +12,20 @@ import io.camunda.zeebe.gateway.protocol.GatewayOuterClass.TopologyResponse;
 import io.grpc.ManagedChannel;
 import io.grpc.StatusRuntimeException;
 import io.grpc.netty.NettyChannelBuilder;
+import io.prometheus.client.exporter.HTTPServer;
+import io.prometheus.client.hotspot.DefaultExports;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.regex.Pattern;
 import org.apache.logging.log4j.LogManager;
 import org.springframework.boot.context.properties.bind.BindHandler;
 import org.springframework.boot.context.properties.bind.Bindable;
@@ -46,6 +51,7 @@ public final class BrokerLauncher {
   private static final int EXIT_CONFIG = 78;
   private static final Duration TOPOLOGY_POLL = Duration.ofMillis(100);
   private static final Duration TOPOLOGY_TIMEOUT = Duration.ofSeconds(2);
+  private static final Pattern ACTORS = Pattern.compile("-zb-(actors|fs-workers)-");
 
   private BrokerLauncher() {}
 
@@ -68,6 +74,7 @@ public final class BrokerLauncher {
     final SpringBrokerBridge bridge = new SpringBrokerBridge();
     configuration.init(dataDirectory.toString());
     final SystemContext context = new SystemContext(configuration, dataDirectory.toString(), null);
+    serveMetrics(Path.of(args[0]));
     context.getScheduler().start();
     final Broker broker = new Broker(context, bridge);
     final CountDownLatch stopped = new CountDownLatch(1);
@@ -86,6 +93,18 @@ public final class BrokerLauncher {
     }
     notifyReady();
     stopped.await();
+  }
+
+  /** The broker collects metrics and serves none: the distribution does so, on {@code server.address} and {@code server.port}. */
+  private static void serveMetrics(final Path file) throws IOException {
+    final Map<String, String> server =
+        binder(file).bind("server", Bindable.mapOf(String.class, String.class)).orElse(Map.of());
+    DefaultExports.initialize();
+    new HTTPServer.Builder()
+        .withHostname(server.getOrDefault("address", "127.0.0.1"))
+        .withPort(Integer.parseInt(server.getOrDefault("port", "9600")))
+        .withDaemonThreads(true)
+        .build();
   }
 
   /**
@@ -129,13 +148,8 @@ public final class BrokerLauncher {
 
   private static BrokerCfg read(final Path file) {
     try {
-      final MutablePropertySources sources = new MutablePropertySources();
-      for (final PropertySource<?> source :
-          new YamlPropertySourceLoader().load("configuration", new FileSystemResource(file))) {
-        sources.addLast(source);
-      }
       final BrokerCfg configuration = new BrokerCfg();
-      new Binder(ConfigurationPropertySources.from(sources))
+      binder(file)
           .bind(
               "zeebe.broker",
               Bindable.ofInstance(configuration),
@@ -152,6 +166,15 @@ public final class BrokerLauncher {
     }
   }
 
+  private static Binder binder(final Path file) throws IOException {
+    final MutablePropertySources sources = new MutablePropertySources();
+    for (final PropertySource<?> source :
+        new YamlPropertySourceLoader().load("configuration", new FileSystemResource(file))) {
+      sources.addLast(source);
+    }
+    return new Binder(ConfigurationPropertySources.from(sources));
+  }
+
   /** Java has no datagram unix sockets, so the service manager's own tool sends the message (NotifyAccess=all). */
   private static void notifyReady() throws IOException, InterruptedException {
     if (System.getenv("NOTIFY_SOCKET") == null) {
@@ -164,7 +187,22 @@ public final class BrokerLauncher {
     }
   }
 
+  /**
+   * An actor that asks for the end of the process, as the engine does when memory is exhausted, waits in the exit for this stop, which would
+   * wait for the actor: the process would stay, lead its partitions, and answer nobody. It is ended at once, and started anew.
+   */
+  private static boolean isAskedByActor() {
+    return Thread.getAllStackTraces().entrySet().stream()
+        .filter(thread -> ACTORS.matcher(thread.getKey().getName()).find())
+        .flatMap(thread -> Arrays.stream(thread.getValue()))
+        .anyMatch(frame -> frame.getClassName().equals("java.lang.Runtime") && frame.getMethodName().equals("exit"));
+  }
+
   private static void stop(final Broker broker, final SystemContext context, final CountDownLatch stopped) {
+    if (isAskedByActor()) {
+      System.err.println("<2>the engine gave itself up; what it was doing is in its log on disk");
+      Runtime.getRuntime().halt(1);
+    }
     try {
       broker.close();
       context.getScheduler().stop().get(10, TimeUnit.SECONDS);

@@ -95,3 +95,31 @@ def test_secrets_are_only_where_they_belong(host):
     assert host.file("/etc/zeebe/credentials").mode == 0o700
     assert host.run("grep -rlF PasswordOfTheTest1 /etc/zeebe --exclude-dir=credentials").rc == 1
     assert host.run("journalctl --no-pager | grep -F PasswordOfTheTest1").rc == 1
+
+
+def test_a_broker_that_runs_out_of_memory_ends_and_does_not_stay_without_answering(host):
+    """The engine asks for its end from a thread that its own stop would wait for."""
+    folder = f"/run/systemd/system/{UNIT}.d"
+    command = host.check_output(f"systemctl cat {UNIT} | grep ^ExecStart=").replace(
+        "@/etc/zeebe/java.args", "@/run/small.args"
+    )
+    host.check_output(
+        "sed 's/^-XX:MaxDirectMemorySize=.*/-XX:MaxDirectMemorySize=40m/' /etc/zeebe/java.args > /run/small.args"
+    )
+    host.check_output(
+        f"mkdir -p {folder}; printf '[Service]\\nExecStart=\\n%s\\nRestart=no\\n' '{command}' > {folder}/small.conf"
+    )
+    try:
+        host.check_output("systemctl daemon-reload")
+        assert host.run(f"systemctl restart {UNIT}").rc != 0
+        said = host.check_output(f"journalctl --no-pager -o cat --lines=200 --unit={UNIT}")
+        assert "Out of memory, exiting now" in said
+        assert "the engine gave itself up" in said
+        ended = host.check_output(f"systemctl show {UNIT} --property=Result,ExecMainStatus")
+        assert "Result=exit-code" in ended
+        assert "ExecMainStatus=1" in ended
+    finally:
+        host.check_output(
+            f"rm -r {folder}/small.conf /run/small.args; systemctl daemon-reload; systemctl reset-failed {UNIT}"
+        )
+        host.check_output(f"systemctl restart {UNIT}")
