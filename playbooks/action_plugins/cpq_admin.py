@@ -5,8 +5,9 @@ Each entry of `commands` is one of
   {read: [words]}                 changes nothing and runs in check mode too
   {note: [words]}                 writes the release's journal: the run's own record, no change to the platform; not in check mode
 with an optional `input`, the JSON document that the command reads from standard input. The word HOLDER stands for the
-name of this playbook's process, by which the journal knows who holds a release. `if_installed`: a host without the commands,
-as before a first release, is no failure.
+name of this playbook's process, by which the journal knows who holds a release, KNOWN for where this machine's copy of the
+record of releases ends; what notes put on record is added to the copy. `if_installed`: a host without the commands, as
+before a first release, is no failure.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from playbooks.module_utils.record_copy import RecordCopy
 
 DOCUMENTATION = r"""
 name: cpq_admin
@@ -49,7 +54,8 @@ class ActionModule(ActionBase):
         """Run what check mode allows and report what it does not."""
         super().run(tmp, task_vars)
         options = self._task.args
-        entries = [_Entry(entry) for entry in options.get("commands", ())]
+        copy = RecordCopy(Path(self._templar.template((task_vars or {})["cpq_state_dir"])) / "release-record.jsonl")
+        entries = [_Entry(entry, copy) for entry in options.get("commands", ())]
         chosen = [words for entry in entries if (words := entry.chosen(check_mode=self._task.check_mode))]
         left_out = [shlex.join(entry.words) for entry in entries if not entry.chosen(check_mode=self._task.check_mode)]
         if left_out:
@@ -71,7 +77,10 @@ class ActionModule(ActionBase):
                 Display().display(f"    would run, once cpq-oms-admin is installed here: {pending}")
                 return {"changed": any(entry.changes for entry in entries), "results": [], "absent": True}
             raise AnsibleActionFail(f"cpq-oms-admin is not installed here, needed for: {pending}")
-        return self._result(output, errors, entries)
+        result = self._result(output, errors, entries)
+        for one in result["results"]:
+            copy.append(one["data"].get("entries", ()))
+        return result
 
     def _execute(self, document: str, options: list[str], *, here: bool) -> tuple[int, str, str]:
         words = ["--json", "--operator", operator(), "batch", *options]
@@ -86,9 +95,11 @@ class ActionModule(ActionBase):
         try:
             document = json.loads(output)
             results = document["data"]["results"]
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError):
+            # A result, not an exception: a task that can do without the answer says so by failed_when.
             reason = (errors or output).strip() or "no output"
-            raise AnsibleActionFail(f"cpq-oms-admin gave no answer: {reason[-2000:]}") from error
+            message = f"cpq-oms-admin gave no answer: {reason[-2000:]}"
+            return {"failed": True, "changed": False, "msg": message, "results": [], "by_command": {}}
         planned = self._task.check_mode and any(entry.changes for entry in entries)
         changes = document["changes"]
         installed = document["data"].get("release_id")
@@ -119,7 +130,7 @@ class ActionModule(ActionBase):
 class _Entry:
     """One command of the task."""
 
-    def __init__(self, entry: Mapping[str, Any]) -> None:
+    def __init__(self, entry: Mapping[str, Any], copy: RecordCopy) -> None:
         unknown = sorted(set(entry) - {*KINDS, "plan", "input"})
         kinds = [kind for kind in KINDS if kind in entry]
         if unknown or len(kinds) != 1:
@@ -127,8 +138,8 @@ class _Entry:
         self.kind = kinds[0]
         self.input = entry.get("input")
         self.changes = self.kind == "run"
-        self.words = _words(entry[self.kind])
-        self._plan = _words(entry.get("plan", ()))
+        self.words = _words(entry[self.kind], copy)
+        self._plan = _words(entry.get("plan", ()), copy)
 
     def chosen(self, *, check_mode: bool) -> list[str]:
         """The words to run; none where check mode forbids them."""
@@ -162,11 +173,13 @@ def living() -> Iterator[str]:
                 continue
 
 
-def _words(words: Any) -> list[str]:
+def _words(words: Any, copy: RecordCopy) -> list[str]:
     spread: list[str] = []
     for word in words:
         if word == "HOLDER":
             spread.append(holder())
+        elif word == "KNOWN":
+            spread += copy.known()
         elif word == "LIVING":
             spread += [part for name in sorted(living()) for part in ("--living", name)]
         else:

@@ -53,6 +53,7 @@ class CallbackModule(DefaultCallback):
         self._outcomes: dict[str, list[str]] = {}
         self._details: list[tuple[str, str | None]] = []
         self._play: Any = None
+        self._heading = ""
         self._play_started = 0.0
         self._plays: list[tuple[str, float]] = []
         self._failures: list[str] = []
@@ -69,9 +70,16 @@ class CallbackModule(DefaultCallback):
         self._play = play
         self._play_started = time.monotonic()
         marker = " (check mode: nothing is changed)" if play.check_mode else ""
-        self._display.display(f"\n== {play.get_name().strip()}{marker}", color=constants.COLOR_HIGHLIGHT)
+        self._heading = f"\n== {play.get_name().strip()}{marker}"
+
+    def _show_heading(self) -> None:
+        """A play that tags leave no task of is not mentioned."""
+        if self._heading:
+            self._display.display(self._heading, color=constants.COLOR_HIGHLIGHT)
+            self._heading = ""
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
+        self._show_heading()
         self._display.display("   no host of the inventory matches", color=constants.COLOR_SKIP)
 
     def v2_playbook_on_no_hosts_remaining(self) -> None:
@@ -97,6 +105,7 @@ class CallbackModule(DefaultCallback):
 
     def _start_task(self, task: Any) -> None:
         self._end_task()
+        self._show_heading()
         self._task = task
         self._task_started = time.monotonic()
         if sys.stdout.isatty() and not self._display.verbosity:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.secret_record import record
 
 DOCUMENTATION = r"""
 module: file_set
@@ -43,6 +44,11 @@ options:
       The systemd unit that reads the files when it starts. Then the result has C(outdated), so that a restart is not lost when
       a run is killed between the files and it.
     type: str
+  reads:
+    description: Further files that the unit reads when it starts and that others write, such as certificates; they count for C(outdated).
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode: {support: full}
   diff_mode: {support: full}
@@ -256,6 +262,8 @@ class FileSet:
             self._set_attributes(path, entry)
         else:
             self._replace(path, lambda new: self._write(new, entry))
+            if entry.secret:
+                record("wrote", path)
 
     def _check_place(self, entry: Entry, now: str) -> None:
         parent = Path(entry.path).parent
@@ -332,7 +340,7 @@ class FileSet:
         path.chmod(entry.mode)
 
 
-def is_outdated(module: AnsibleModule, unit: str, entries: Sequence[Entry]) -> bool:
+def is_outdated(module: AnsibleModule, unit: str, files: Sequence[Path]) -> bool:
     """Tell whether the unit's process was started before one of its files was written."""
     _, shown, _ = module.run_command(["systemctl", "show", "--property=MainPID", "--value", unit], check_rc=True)
     process = Path("/proc") / (shown.strip() or "0")
@@ -342,7 +350,6 @@ def is_outdated(module: AnsibleModule, unit: str, entries: Sequence[Entry]) -> b
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     # A tick of the clock is 10 ms; what was written in the same tick was there before the process.
     started_at = time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK") + 0.02
-    files = [Path(entry.path) for entry in entries if entry.state == "file"]
     return any(path.exists() and path.stat().st_mtime > started_at for path in files)
 
 
@@ -358,7 +365,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     twice = sorted({path for path in declared if declared.count(path) > 1})
     if twice:
         raise RefusedError(f"declared twice: {', '.join(twice)}")
-    outdated = bool(module.params["unit"]) and is_outdated(module, module.params["unit"], entries)
+    read = [Path(entry.path) for entry in entries if entry.state == "file"] + [
+        Path(path) for path in module.params["reads"]
+    ]
+    outdated = bool(module.params["unit"]) and is_outdated(module, module.params["unit"], read)
     staging = Path(tempfile.mkdtemp(prefix="file_set.", dir=module.tmpdir))
     try:
         files = FileSet(module, staging)
@@ -395,7 +405,11 @@ class UnloggedModule(AnsibleModule):
 def main() -> None:
     """Run as an Ansible module."""
     module = UnloggedModule(
-        argument_spec={"files": {"type": "list", "elements": "dict", "required": True}, "unit": {"type": "str"}},
+        argument_spec={
+            "files": {"type": "list", "elements": "dict", "required": True},
+            "unit": {"type": "str"},
+            "reads": {"type": "list", "elements": "path", "default": []},
+        },
         supports_check_mode=True,
     )
     try:

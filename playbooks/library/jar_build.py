@@ -45,6 +45,19 @@ options:
   sources:
     description: Folder with Java sources that are compiled against the set and added as V(<name>-launcher.jar).
     type: path
+  distribution:
+    description:
+      - A F(.tar.gz) whose one folder has F(bin/), F(lib/) with jars, and F(config/application.yaml), as the engine's vendor lays it out.
+        Given, its jars make the set, in place of those that the POM brings.
+    type: path
+  distribution_sha256:
+    description: What the distribution's sha256 must be.
+    type: str
+  beside_distribution:
+    description: Jars of the lock that are needed beside a distribution's, unless it has one of that name.
+    type: list
+    elements: str
+    default: []
   cache:
     description: Folder that holds the sets; made when missing.
     type: path
@@ -118,21 +131,33 @@ def read_lock(path: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Distribution:
+    """An archive whose jars make a set, its sha256, and the locked jars that it needs beside its own."""
+
+    archive: Path
+    sha256: str
+    beside: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """What a set is made from."""
+    """What a set is made from. Of a set with a distribution only some jars of the lock are part."""
 
     name: str
     pom: Path
     lock: Mapping[str, str]
     sources: Sequence[Path]
+    distribution: Distribution | None
     identity: str
 
     @classmethod
-    def read(cls, name: str, pom: Path, lock: Path, sources: str | None) -> Recipe:
+    def read(
+        cls, name: str, pom: Path, lock: Path, sources: str | None, distribution: Distribution | None = None
+    ) -> Recipe:
         """Read the inputs and name the set by the content of all of them.
 
         Raises:
-            JarSetError: the lock is malformed.
+            JarSetError: the lock is malformed, or does not have a jar that a distribution needs.
             OSError: an input cannot be read.
         """
         java = sorted(Path(sources).rglob("*.java")) if sources else []
@@ -141,7 +166,12 @@ class Recipe:
             content = path.read_bytes()
             digest.update(f"{path.name}\0{len(content)}\0".encode())
             digest.update(content)
-        return cls(name, pom, read_lock(lock), java, digest.hexdigest()[:16])
+        locked = read_lock(lock)
+        if distribution:
+            if unknown := sorted(set(distribution.beside) - locked.keys()):
+                raise JarSetError(f"{lock}: lacks {', '.join(unknown)}, needed beside a distribution")
+            digest.update(f"{distribution.sha256}\0{' '.join(distribution.beside)}".encode())
+        return cls(name, pom, locked, java, distribution, digest.hexdigest()[:16])
 
 
 def hashes_of(archive: Path) -> dict[str, str]:
@@ -224,6 +254,42 @@ def compile_launcher(name: str, sources: Sequence[Path], folder: Path, scratch: 
     return jar
 
 
+def unpack_distribution(distribution: Distribution, folder: Path) -> None:
+    """Put the jars of a distribution into a folder.
+
+    Raises:
+        JarSetError: it is not the archive that was meant, or not laid out as one.
+    """
+    archive = distribution.archive
+    if not archive.is_file():
+        raise JarSetError(f"{archive}: there is no such file")
+    if (found := sha256(archive)) != distribution.sha256:
+        raise JarSetError(f"{archive}: its sha256 is {found}, expected {distribution.sha256}")
+    folder.mkdir()
+    layout = set()
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                parts = Path(member.name).parts
+                # A folder need not be a member of its own.
+                layout |= {(parts[0], "/".join(parts[1:depth])) for depth in range(1, len(parts) + 1)}
+                # Names alone are taken from the archive, and files alone: it cannot write anywhere else.
+                if member.isfile() and parts[1:-1] == ("lib",) and parts[-1].endswith(".jar"):
+                    with (folder / parts[-1]).open("wb") as jar:
+                        shutil.copyfileobj(tar.extractfile(member), jar)  # type: ignore[arg-type]  # a file has a stream
+    except (tarfile.TarError, EOFError, OSError, IndexError) as broken:
+        raise JarSetError(f"{archive}: is no whole .tar.gz: {broken}") from broken
+    roots = sorted({root for root, _ in layout})
+    missing = [
+        place for place in ("bin", "lib", "config/application.yaml") if (roots[0] if roots else "", place) not in layout
+    ]
+    if len(roots) != 1 or missing or not any(folder.iterdir()):
+        raise JarSetError(
+            f"{archive}: expected one folder with bin/, lib/*.jar and config/application.yaml; "
+            f"found {', '.join(roots[:3]) or 'nothing'} without {', '.join(missing) or 'jars'}"
+        )
+
+
 def pack(folder: Path, archive: Path) -> None:
     """Write one plain tar file: jars are compressed already, and a host unpacks it in a moment."""
     with tarfile.open(archive, "w") as tar:
@@ -249,7 +315,9 @@ def make(recipe: Recipe, cache: Path) -> None:
         resolve(recipe.pom, jars)
         if problems := compare({path.name: sha256(path) for path in jars.glob("*.jar")}, recipe.lock):
             raise JarSetError(f"{recipe.name}: what Maven resolved is not what the lock says: {'; '.join(problems)}")
-        manifest = dict(recipe.lock)
+        if recipe.distribution:
+            jars = _with_distribution(recipe.distribution, jars, scratch)
+        manifest = {path.name: sha256(path) for path in jars.glob("*.jar")}
         if recipe.sources:
             launcher = compile_launcher(recipe.name, recipe.sources, jars, scratch)
             manifest[launcher.name] = sha256(launcher)
@@ -257,6 +325,16 @@ def make(recipe: Recipe, cache: Path) -> None:
         (entry / MANIFEST).write_text(json.dumps(dict(sorted(manifest.items())), indent=1) + "\n", "utf-8")
         os.sync()
         entry.rename(cache / recipe.identity)
+
+
+def _with_distribution(distribution: Distribution, locked: Path, scratch: Path) -> Path:
+    """Return a folder with a distribution's jars and those that it needs beside them."""
+    jars = scratch / "distribution"
+    unpack_distribution(distribution, jars)
+    for name in distribution.beside:
+        if not (jars / name).exists():
+            shutil.copyfile(locked / name, jars / name)
+    return jars
 
 
 def ensure(recipe: Recipe, cache: Path) -> None:
@@ -282,9 +360,9 @@ def read(recipe: Recipe, entry: Path, *, verify: bool) -> dict[str, str]:
     """
     try:
         manifest: dict[str, str] = json.loads((entry / MANIFEST).read_text("utf-8"))
-        problems = [
-            f"{jar} is not what the lock says" for jar, digest in recipe.lock.items() if manifest.get(jar) != digest
-        ]
+        # A distribution is held to its own sha256, which names the set, and may have a jar of the lock's name.
+        locked = {} if recipe.distribution else recipe.lock
+        problems = [f"{jar} is not what the lock says" for jar, digest in locked.items() if manifest.get(jar) != digest]
         if verify:
             problems += compare(hashes_of(entry / ARCHIVE), manifest)
     except (OSError, ValueError, AttributeError, tarfile.TarError) as broken:
@@ -304,9 +382,13 @@ def main() -> None:
             "pom": {"type": "path", "required": True},
             "lock": {"type": "path", "required": True},
             "sources": {"type": "path"},
+            "distribution": {"type": "path"},
+            "distribution_sha256": {"type": "str"},
+            "beside_distribution": {"type": "list", "elements": "str", "default": []},
             "cache": {"type": "path", "required": True},
             "verify": {"type": "bool", "default": True},
         },
+        required_together=[("distribution", "distribution_sha256")],
         supports_check_mode=True,
     )
     parameters: dict[str, Any] = module.params
@@ -314,8 +396,19 @@ def main() -> None:
     manifest: dict[str, str] = {}
     changed = False
     try:
+        distribution = (
+            Distribution(
+                Path(parameters["distribution"]), parameters["distribution_sha256"], parameters["beside_distribution"]
+            )
+            if parameters["distribution"]
+            else None
+        )
         recipe = Recipe.read(
-            str(parameters["name"]), Path(parameters["pom"]), Path(parameters["lock"]), parameters["sources"]
+            str(parameters["name"]),
+            Path(parameters["pom"]),
+            Path(parameters["lock"]),
+            parameters["sources"],
+            distribution,
         )
         entry = cache / recipe.identity
         if not entry.exists():

@@ -75,7 +75,8 @@ def owners(proc: Path, sockets: Mapping[str, int]) -> dict[int, list[Path]]:
     """Return the processes that hold each listening socket, by port."""
     found: dict[int, list[Path]] = {}
     for process in proc.iterdir():
-        if not process.name.isdigit():
+        # systemd keeps listening sockets for the units they belong to.
+        if not process.name.isdigit() or process.name == "1":
             continue
         try:
             targets = {descriptor.readlink().name for descriptor in (process / "fd").iterdir()}
