@@ -6,7 +6,7 @@ whatever happened: an interrupt, a SIGTERM, or the end of the make that called i
 then cleans up. Killed by SIGKILL itself, the runner takes what it had started with it, and the next run or
 `make down ENV=ci` removes the hosts.
 
-Usage: python -m tests.stages [STAGE ...]   (all stages without arguments)
+Usage: python -m tests.stages [STAGE ...] [--evidence]   (all stages without arguments)
 """
 
 from __future__ import annotations
@@ -38,18 +38,25 @@ from tests.support.end_state import difference, end_state
 from tests.support.process_tree import descendants, end, end_with_parent
 from tests.support.released_host import find_host
 from tests.support.scratch_environment import ScratchEnvironment
+from tests.support.suite_evidence import CommitUnderTest, EvidenceError, commit_under_test
+from tests.zones.environment import zones_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 ENVIRONMENT = "ci"
-# No stage may hang for ever: three times the budget of the longest.
-LONGEST_SECONDS = 2400
+# The one that has everything production has.
+REHEARSED = "staging"
+# No stage may hang for ever: more than twice the budget of the longest, for machines differ as much.
+LONGEST_SECONDS = 3600
 # The same every time, so that a failure is the change's; other ones by CPQ_TEST_SEED and CPQ_FAULTS_SEED.
 SEED = "56"
 # What the set-up says when it was interrupted.
 RESUMES = "Interrupted; the same command resumes."
 # Short enough for every play, or the next one, to be at work still.
 LATE_SECONDS = 1.5
+# What all stages together may take: on a slower machine those that rotate begin less, and say what they left out.
+BUDGET_MINUTES = 60
+BEGAN = time.monotonic()
 # What is interrupted may clean up for so long before it is killed.
 GRACE_SECONDS = 60
 LOOK_SECONDS = 0.5
@@ -79,6 +86,9 @@ class Stage:
     name: str
     run: Callable[[], Result]
     needs_hosts: bool = False
+    is_named_only: bool = False
+    # Where `run` stops beginning after some minutes: what does not, for evidence says that all of a stage passed.
+    whole: Callable[[], Result] | None = None
 
 
 def run_command(name: str, command: Sequence[str]) -> bool:
@@ -177,19 +187,44 @@ def lint() -> Result:
     )
 
 
+def reported(name: str, *arguments: str) -> Result:
+    """Run a module of the tests that has verdicts of its own; each that it reports counts."""
+    result = Result()
+    with tempfile.NamedTemporaryFile(suffix=".json") as report:
+        ok = run_command(name, [sys.executable, "-m", f"tests.{name}", *arguments, "--report", report.name])
+        content = Path(report.name).read_text()
+    for verdict, is_sound in json.loads(content or "{}").items():
+        result.add(f"{name} {verdict}", ok=is_sound)
+    if not content or (not ok and not result.failed):
+        result.add(name, ok=False)
+    return result
+
+
 def faults() -> Result:
     """Faults struck under load, one scenario of each pool; the seed that chooses them is printed, first and last."""
-    result = Result()
     os.environ.setdefault("CPQ_FAULTS_SEED", SEED)
-    with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        command = [sys.executable, "-m", "tests.faults", "--subset", "--report", report.name]
-        ok = run_command("faults", command)
-        content = Path(report.name).read_text()
-    for scenario, is_sound in json.loads(content or "{}").items():
-        result.add(f"faults {scenario}", ok=is_sound)
-    if not content or (not ok and not result.failed):
-        result.add("faults", ok=False)
-    return result
+    return reported("faults", "--subset")
+
+
+def minutes_for(least: float, most: float, later: float) -> str:
+    """How long a stage that rotates may begin things: what is left of the budget, within its bounds.
+
+    Args:
+        least, most: minutes that it gets on any machine, and that it needs no more than.
+        later: minutes that what comes after it takes, the end of what it begins last included.
+    """
+    left = BUDGET_MINUTES - (time.monotonic() - BEGAN) / 60 - later
+    return f"{min(most, max(least, left)):.1f}"
+
+
+def topology() -> Result:
+    """Modules in turn, for as long as is left beside faults, zones and roles."""
+    return pytest("tests/topology", f"--begin-within={minutes_for(6, 18, later=20)}")
+
+
+def molecule() -> Result:
+    """Scenarios in turn, for as long as is left."""
+    return reported("molecule", "--minutes", minutes_for(2, 6, later=3))
 
 
 @dataclass(frozen=True)
@@ -212,7 +247,9 @@ def plays(playbook: Path) -> list[str]:
 @functools.cache
 def phases() -> tuple[list[str], list[str]]:
     """Name the plays of `make release`: those that bring hosts, services and bundle, and those of the release itself."""
-    *set_up, release = (plays(ROOT / playbook) for playbook in COMMANDS["release"].playbooks)
+    *set_up, release = (
+        plays(ROOT / playbook) for playbook in (*COMMANDS["release"].playbooks, *COMMANDS["release"].inside)
+    )
     return list(itertools.chain(*set_up)), release
 
 
@@ -295,10 +332,36 @@ def environment_up() -> Result:
     return result
 
 
+def rehearsal() -> Result:
+    """A whole environment comes up as the README says, a repeat changes nothing, and it does what its topology is for."""
+    result = Result()
+    # The test host is done with by now, and its services would take half of the machine from the thirty that follow.
+    run_command("make down of the test hosts", ["make", "down", f"ENV={ENVIRONMENT}"])
+    command = ["make", "up", f"ENV={REHEARSED}"]
+    is_up = run_command(f"make up ENV={REHEARSED}", command)
+    result.add(f"make up ENV={REHEARSED}", ok=is_up)
+    if not is_up:
+        return result
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as repeat:
+        said, _ = repeat.communicate(timeout=LONGEST_SECONDS)
+    changed = re.findall(r"^ *changed .*", said, re.MULTILINE)
+    if repeat.returncode or changed:
+        print("\n".join(changed) or said[-4000:], flush=True)
+    result.add(
+        f"a repeat of make up ENV={REHEARSED} finds nothing to change", ok=repeat.returncode == 0 and not changed
+    )
+    tests = pytest("tests/rehearsal")
+    result.passed += tests.passed
+    result.failed += tests.failed
+    result.failures += tests.failures
+    return result
+
+
 def clean_up(stages: Collection[str]) -> Result:
     """Everything that the stages made is gone again."""
     made = {
         "release": {"make down ENV=ci": ["make", "down", f"ENV={ENVIRONMENT}"]},
+        "rehearsal": {f"make down ENV={REHEARSED}": ["make", "down", f"ENV={REHEARSED}"]},
         # Each role test removes its host itself; one that was killed could not.
         "molecule": {"make down of the role tests": ["make", "down", "ENV=.config/molecule/inventory"]},
     }
@@ -309,6 +372,12 @@ def clean_up(stages: Collection[str]) -> Result:
             "".join(f"  left of {ENVIRONMENT}: {kind}: {found}\n" for kind, found in left.items()), end="", flush=True
         )
         cleaned.add(f"make down ENV={ENVIRONMENT} leaves no trace", ok=not left)
+    if "zones" in stages:
+        # The tests remove them; those that were killed could not.
+        with tempfile.TemporaryDirectory() as folder:
+            left = zones_environment(Path(folder)).take_down()
+        print("".join(f"  left of the zones: {kind}: {found}\n" for kind, found in left.items()), end="", flush=True)
+        cleaned.add("the hosts of the zones leave no trace", ok=not left)
     return cleaned
 
 
@@ -319,9 +388,13 @@ STAGES = (
     ),
     Stage("release", environment_up),
     Stage("integration", lambda: pytest("tests/integration"), needs_hosts=True),
-    Stage("topology", lambda: pytest("tests/topology"), needs_hosts=True),
+    Stage("topology", topology, needs_hosts=True, whole=lambda: pytest("tests/topology")),
+    Stage("rollback", lambda: pytest("tests/rollback"), needs_hosts=True, is_named_only=True),
+    Stage("kill-matrix", lambda: pytest("tests/kill_matrix"), needs_hosts=True, is_named_only=True),
     Stage("faults", faults, needs_hosts=True),
-    Stage("molecule", lambda: commands({"molecule": ["make", "molecule"]})),
+    Stage("zones", lambda: pytest("tests/zones")),
+    Stage("rehearsal", rehearsal, is_named_only=True),
+    Stage("molecule", molecule, whole=lambda: reported("molecule")),
 )
 
 
@@ -331,16 +404,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.stages", description=__doc__)
     parser.add_argument("stage", nargs="*", help=f"one of: {', '.join(names)} (default: all)")
     parser.add_argument("--keep", action="store_true", help="leave the hosts running at the end")
+    parser.add_argument(
+        "--evidence", action="store_true", help="sign what each stage comes to, as evidence of the commit"
+    )
     arguments = parser.parse_args(argv)
     for name in arguments.stage:
         if name not in names:
             parser.error(f"unknown stage {name!r}; expected one of {', '.join(names)}")
-    chosen = [stage for stage in STAGES if not arguments.stage or stage.name in arguments.stage]
+    chosen = [
+        stage for stage in STAGES if stage.name in arguments.stage or not (arguments.stage or stage.is_named_only)
+    ]
 
+    try:
+        commit = commit_under_test() if arguments.evidence else None
+    except EvidenceError as error:
+        parser.error(f"--evidence: {error}")
     results: list[tuple[str, Result, float]] = []
     with interruptible():
         try:
-            run_stages(chosen, results)
+            run_stages(chosen, results, commit)
         finally:
             started_at = time.monotonic()
             cleaned = clean_up([] if arguments.keep else [stage.name for stage in chosen])
@@ -395,8 +477,13 @@ def _catches_interrupts(process: int) -> bool:
     return caught is None or bool(int(caught.group(1), 16) >> (signal.SIGINT - 1) & 1)
 
 
-def run_stages(stages: Sequence[Stage], results: list[tuple[str, Result, float]]) -> None:
-    """Run the stages in order, adding each result as it comes, so that an interrupted run still reports what it had."""
+def run_stages(
+    stages: Sequence[Stage], results: list[tuple[str, Result, float]], commit: CommitUnderTest | None = None
+) -> None:
+    """Run the stages in order, adding each result as it comes, so that an interrupted run still reports what it had.
+
+    With a commit each result is left as evidence of it; one that cannot be left counts as failed.
+    """
     hosts_ok = True
     for stage in stages:
         print(f"== {stage.name}", flush=True)
@@ -405,9 +492,14 @@ def run_stages(stages: Sequence[Stage], results: list[tuple[str, Result, float]]
             result = Result()
             result.add(f"{stage.name}: the release to the test hosts failed, so nothing could run", ok=False)
         else:
-            result = stage.run()
+            result = (stage.whole if commit is not None and stage.whole else stage.run)()
         if stage.name == "release":
             hosts_ok = result.failed == 0
+        if commit is not None:
+            try:
+                commit.keep(stage.name, result.passed, result.failures)
+            except EvidenceError as error:
+                result.add(f"{stage.name}: no evidence is left: {error}", ok=False)
         results.append((stage.name, result, time.monotonic() - started))
 
 

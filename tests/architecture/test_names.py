@@ -14,7 +14,7 @@ from app.contracts.loader import environment_problems
 ROOT = Path(__file__).resolve().parents[2]
 UNITS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "app/contracts/units.yml").read_text())["units"]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
-INVENTORIES = sorted(path for path in (ROOT / "inventories").iterdir() if path.is_dir())
+INVENTORIES = sorted(path.parent for path in (ROOT / "inventories").glob("*/hosts.yml"))
 
 
 @pytest.mark.parametrize("unit", sorted(UNITS))
@@ -59,9 +59,10 @@ def test_a_roles_defaults_and_argument_specs_have_the_same_keys(role: str) -> No
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_has_a_readme_and_a_molecule_scenario(role: str) -> None:
+def test_a_role_has_a_readme_and_both_molecule_scenarios(role: str) -> None:
     assert (ROOT / "roles" / role / "README.md").is_file()
-    assert (ROOT / "roles" / role / "molecule/default/molecule.yml").is_file()
+    for scenario in ("default", "alternative"):
+        assert (ROOT / "roles" / role / "molecule" / scenario / "molecule.yml").is_file(), scenario
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -65,26 +65,6 @@ def test_the_rule_sees_an_offender(source: str, forbidden: set[str]) -> None:
     assert offenders(source, forbidden)
 
 
-def compares_environment_name(source: str) -> bool:
-    """Tell whether the source branches on the name of the environment."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Compare):
-            text = ast.unparse(node)
-            if "app_env" in text or "APP_ENV" in text:
-                return True
-    return False
-
-
-def test_nothing_branches_on_the_name_of_the_environment() -> None:
-    found = [str(path.relative_to(ROOT)) for path in sources_outside() if compares_environment_name(path.read_text())]
-
-    assert found == []
-
-
-def test_the_rule_sees_a_branch_on_the_environment() -> None:
-    assert compares_environment_name("if settings.app_env == 'production':\n    pass")
-
-
 def test_package_files_are_empty() -> None:
     found = [str(path.relative_to(ROOT)) for path in APP.rglob("__init__.py") if path.read_text().strip()]
 

@@ -65,11 +65,24 @@ def test_unit_is_documented_limited_and_in_the_slice(name: str) -> None:
 def test_units_load_the_credentials_that_the_contract_names() -> None:
     contract = yaml.safe_load((ROOT / "app/contracts/units.yml").read_text())["units"]
     for unit, about in contract.items():
-        loaded = [line for line in sections(about["service"])["[Service]"] if line.startswith("LoadCredential=")]
+        service = sections(about["service"])["[Service]"]
+        loaded = [line for line in service if line.startswith("LoadCredential=") and ":/etc/cpq-oms/tls/" not in line]
 
         assert loaded == [
             f"LoadCredential={name}:/etc/cpq-oms/credentials/{unit}/{name}" for name in about["credentials"]
         ]
+
+
+@pytest.mark.parametrize("unit", ["worker", "admin"])
+def test_units_start_with_and_without_a_certificate(unit: str) -> None:
+    contract = yaml.safe_load((ROOT / "app/contracts/units.yml").read_text())["units"]
+    service = sections(contract[unit]["service"])["[Service]"]
+
+    for name, file in (("camunda-certificate", "cert.pem"), ("camunda-key", "key.pem")):
+        assert f"LoadCredential={name}:/etc/cpq-oms/tls/{unit}/{file}" in service
+        # Taken where the file is missing: without it a unit of an environment without TLS would not start. An empty value is
+        # no value to systemd.
+        assert f"SetCredential={name}:\\n" in service
 
 
 @pytest.mark.parametrize("name", [name for name in DAEMONS if "@" in name])
@@ -91,8 +104,8 @@ def test_secrets_come_as_credentials_only() -> None:
 
 def test_jobs_of_the_operator_run_what_the_admin_unit_is_allowed() -> None:
     admin = sections("cpq-oms-admin@.service")["[Service]"]
-    own = {"ExecStart", "SuccessExitStatus", "TimeoutStartSec", "SyslogIdentifier"}
-    for name in ("cpq-oms-migrate.service", "cpq-oms-reconcile.service"):
+    own = {"ExecStart", "ExecStopPost", "StateDirectory", "SuccessExitStatus", "TimeoutStartSec", "SyslogIdentifier"}
+    for name in ("cpq-oms-migrate.service", "cpq-oms-reconcile.service", "cpq-oms-smoke.service"):
         job = sections(name)["[Service]"]
 
         assert [line for line in job if line.split("=")[0] not in own] == [

@@ -18,10 +18,14 @@ REASONS = {
     ("roles/app_service/tasks/compare.yml", "Compare | Hold release, settings and state of the units against their declaration"): (
         "runs in check mode, always: what it finds is changed by the role's other task, which says so"
     ),
-    ("roles/host_base/tasks/journal.yml", "journal | Read the end of the journal"): "journalctl without an action",
-    ("roles/redis/tasks/health.yml", "health | Log in and compare the users in force with the declared ones"): (
-        "AUTH, PING and ACL LIST"
+    ("roles/firewall/tasks/compare.yml", "compare | Hold the rules in force and their file to the declared"): (
+        "runs in check mode, always: what it finds is changed by the role's other task, which says so"
     ),
+    ("roles/edge/tasks/preflight.yml", "preflight | Find the interface of the edge's own address"): "ip address show",
+    ("roles/etcd/tasks/health.yml", "health | Wait until the member answers with the agreement of a majority"): "etcdctl endpoint health",
+    ("roles/host_base/tasks/journal.yml", "journal | Read the end of the journal"): "journalctl without an action",
+    ("playbooks/certificates.yml", "Note which hosts run services that hold former files"): "a group in this run's memory only",
+    ("roles/rehearsal_world/tasks/health.yml", "health | Ask the first external system, as a unit does"): "an HTTP GET",
 }  # fmt: skip
 
 

@@ -68,6 +68,8 @@ class Tally:
         """See `JobObserver`."""
         self.count()
 
+    def in_flight(self, job_type: str, jobs: int) -> None: ...
+
     def engine(self, *, up: bool) -> None:
         """See `JobObserver`."""
 

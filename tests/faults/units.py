@@ -33,7 +33,7 @@ from tests.support.unit_process import ROOT, UnitProcess, free_port
 FOLDER = "/etc/cpq-oms"
 # What works on shared state on the host; its API and its simulator may stay, nobody asks the one.
 _RESTING = "cpq-oms-worker@* cpq-oms-consumer@* cpq-oms-relay.service cpq-oms-callback.service cpq-oms-*.timer"
-_NOT_RUN = ("admin", "simulator")
+_NOT_RUN = ("admin", "console", "simulator")
 # A fault that waits for a lapse waits for the shortest one that the settings allow.
 _HASTE = {"relay": {"RELAY_LEASE_DURATION": "PT10S"}, "worker": {"EXTERNAL_TIMEOUT": "PT2S"}}
 

@@ -30,14 +30,14 @@ OpenPool = Callable[[str], Awaitable[Pool]]
 
 
 def units_at_rest() -> list[str]:
-    """Return the units, and the timer, that take jobs, events or connections by themselves."""
+    """Return the units, and the timers, that take jobs, events or connections by themselves."""
     units = load_units()
     names = [
         units[unit].service.replace("@", f"@{instance}") if instance else units[unit].service
         for unit in _WORKING
         for instance in (units[unit].instances or [""])
     ]
-    return [*names, "cpq-oms-reconcile.timer"]
+    return [*names, "cpq-oms-reconcile.timer", "cpq-oms-smoke.timer"]
 
 
 @pytest.fixture(scope="session")
@@ -46,19 +46,20 @@ def services() -> Services:
     return find_services()
 
 
+def systemctl_units(command: str, services: Services) -> None:
+    """Stop or start what works by itself on the host of the services; services without hosts have no units."""
+    if (STATE / services.environment / "ssh_config").is_file():
+        find_host().run(f"systemctl {command} {shlex.join(units_at_rest())}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _units_at_rest(services: Services) -> Iterator[None]:
     """The host's own units leave jobs, events and connections to the processes that tests start."""
-    if not (STATE / services.environment / "ssh_config").is_file():  # services without hosts have no units
-        yield
-        return
-    host = find_host()
-    units = shlex.join(units_at_rest())
-    host.run(f"systemctl stop {units}")
+    systemctl_units("stop", services)
     try:
         yield
     finally:
-        host.run(f"systemctl start {units}")
+        systemctl_units("start", services)
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,13 @@ TIMEOUT_SECONDS = 30
 class ApiClient:
     """Talks HTTP to the API and the simulator of a released host, as a customer's system would."""
 
-    def __init__(self, host: ReleasedHost) -> None:
+    def __init__(self, host: ReleasedHost, tenant: str = TENANT, client: str = "tests") -> None:
         self.simulator = httpx.Client(base_url=f"http://{host.address}:8090", timeout=TIMEOUT_SECONDS)
         form = {
             "grant_type": "client_credentials",
-            "client_id": "tests",
+            "client_id": client,
             "client_secret": host.secret("issuer_client_secret"),
-            "tenant": TENANT,
+            "tenant": tenant,
             "scope": SCOPES,
         }
         token = self.simulator.post("/issuer/token", data=form).raise_for_status().json()["access_token"]

@@ -8,11 +8,14 @@ from difflib import unified_diff
 from tests.support.released_host import ReleasedHost
 
 FOLDERS = "/etc/cpq-oms /etc/systemd/system /etc/kafka /etc/zeebe /etc/redis /etc/postgresql /usr/local/bin"
-# The reconciliation comes and goes by its timer.
-COMING_AND_GOING = "Id=cpq-oms-reconcile.service"
+# Stands for the release's id in a look that reads what has it.
+RELEASE = "%RELEASE%"
+# They come and go by their timers.
+COMING_AND_GOING = "Id=cpq-oms-(reconcile|drift|smoke).service"
 LOOKS: Mapping[str, str] = {
     "modes and owners": f"find {FOLDERS} -printf '%p %M %U:%G %l\\n' 2>&1 | sort",
-    "contents": f"find {FOLDERS} -type f -exec sha256sum {{}} + 2>&1 | sort -k 2",
+    "contents": f"find {FOLDERS} -type f | sort | while read -r file; do "
+    f"echo $(sed 's/{RELEASE}/RELEASE/g' $file | sha256sum) $file; done",
     "releases": "find /opt/cpq-oms -maxdepth 3 \\( -name current -or -path '*/releases/*' \\) -printf '%p %l\\n' | sort",
     "units": "systemctl show --all 'cpq-oms*' postgresql@* redis-server kafka zeebe "
     f"--property=Id,ActiveState,UnitFileState,MainPID | awk -v RS= '!/{COMING_AND_GOING}/ {{ $1 = $1; print }}' | sort",
@@ -23,9 +26,12 @@ LOOKS: Mapping[str, str] = {
 }
 
 
-def end_state(host: ReleasedHost) -> dict[str, str]:
-    """Look at everything."""
-    return {name: host.run(command).stdout for name, command in LOOKS.items()}
+def end_state(host: ReleasedHost, release_id: str = RELEASE) -> dict[str, str]:
+    """Look at everything; where the ends of two releases are to be compared, each is told its id, which then makes no difference."""
+    return {
+        name: host.run(command.replace(RELEASE, release_id)).stdout.replace(release_id, "RELEASE")
+        for name, command in LOOKS.items()
+    }
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -25,7 +25,7 @@ def kafka(services: Services) -> Kafka:
     """Kafka with the declared topics and permissions, as a release leaves it."""
     topics, consumer_user = load_topics(), load_units()["consumer"].kafka_user
     assert consumer_user is not None
-    with open_administration([services.address("kafka")], "admin", services.secret("kafka_admin_password")) as cluster:
+    with open_administration(Kafka(services).connection("admin")) as cluster:
         cluster.apply(cluster.plan(topics, declared_access(topics, consumer_user), 1), topics, 1)
     return Kafka(services)
 
@@ -102,3 +102,11 @@ def start_unit(services: Services, tmp_path: Path) -> Iterator[StartUnit]:
     yield start
     for process in started:
         process.close()
+
+
+@pytest.fixture
+async def own_epochs(owner_connection: Connection) -> AsyncIterator[None]:
+    """No role has a colour before the test or after it: other tests' processes have none."""
+    await owner_connection.execute("TRUNCATE cpq.role_epoch, cpq.role_process")
+    yield
+    await owner_connection.execute("TRUNCATE cpq.role_epoch, cpq.role_process")

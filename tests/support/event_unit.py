@@ -1,11 +1,10 @@
-"""A relay or consumer process under test: what it says of itself, and ways to freeze and end it."""
+"""A relay or consumer process under test: what it says of itself, and a way to end it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import queue
-import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,10 +55,3 @@ class EventUnit(UnitProcess):
         """Let it drain and return its exit status."""
         self.terminate()
         return self.wait(20)
-
-    def freeze(self) -> None:
-        """Stop its time, as a long pause of the machine does."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)

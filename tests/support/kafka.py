@@ -12,6 +12,7 @@ from kafka.errors import CommitFailedError
 from app.adapters.kafka.connection import KafkaConnection
 from app.messaging.inbox import Partition, Record
 from tests.support.services import Services
+from tests.support.waiting import until
 
 
 class _Headers(list[tuple[str, bytes | None]]):
@@ -42,6 +43,8 @@ class Kafka:
             **self.connection("admin").options(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
         )
         try:
+            # Under load its first look at the cluster may not be there yet, and no partition would be no record.
+            until(lambda: bool(consumer.partitions_for_topic(topic)), f"the client knows the partitions of {topic}")
             assigned = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
             consumer.assign(assigned)
             consumer.seek_to_beginning(*assigned)

@@ -18,6 +18,7 @@ CREDENTIALS = {
     "db-owner-password": "db_owner_password",
     "kafka-password": "kafka_admin_password",
     "redis-password": "redis_admin_password",
+    "smoke-client-secret": "issuer_client_secret",
 }
 
 
@@ -51,6 +52,7 @@ class Operator:
             "APP_ENV": services.environment,
             "APP_INSTANCE_ID": "tests-admin",
             "TENANT_MODE": "multi",
+            "TLS_CA_FILE": "",
             "LOG_LEVEL": "INFO",
             "DB_URL": services.database_url("admin"),
             "DB_OWNER_URL": services.database_url("owner"),
@@ -61,6 +63,9 @@ class Operator:
             "CAMUNDA_GRPC_ADDRESS": services.address("zeebe"),
             "FEATURE_FLAG_DEFAULTS": "",
             "EXTERNAL_ENVIRONMENT": "non-production",
+            "SMOKE_API_URL": "http://api",
+            "SMOKE_TOKEN_URL": "http://issuer/token",
+            "SMOKE_TENANT": "release-proof",
             **{
                 policy.endpoint.setting: f"http://{services.address('simulator')}/{system}"
                 for system, policy in SYSTEMS.items()
@@ -69,7 +74,10 @@ class Operator:
             **(changes or {}),
         }
 
+    def session(self, document: object = None) -> Session:
+        """What a command of theirs works with."""
+        return Session(self._environ, self.name, document)
+
     async def run(self, *words: str, document: object = None) -> Outcome:
         """Run a command, with a document on its standard input, in a thread since commands have event loops of their own."""
-        session = Session(self._environ, self.name, document)
-        return await asyncio.to_thread(dispatch.run, list(words), session)
+        return await asyncio.to_thread(dispatch.run, list(words), self.session(document))

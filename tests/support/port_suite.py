@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from app.adapters.memory.declared_reads import MemoryDeclaredReads
 from app.application.idempotency import RETENTION, Executed, IdempotentRequest, Response
 from app.application.ports import ConcurrentChange, StoredResponse, UnitOfWorkFactory
 from app.application.queries import Queries
@@ -45,7 +46,7 @@ class Harness:
         self.ids = ids
         self.clock = SetClock()
         self.commands = Commands(open_unit_of_work, self.clock, ids)
-        self.queries = Queries(open_unit_of_work)
+        self.queries = Queries(open_unit_of_work, MemoryDeclaredReads(open_unit_of_work))
         self.mine, self.others, self.without_catalog = (Actor(TenantId(name), "somebody") for name in tenants)
 
     async def outbox(self, tenant_id: TenantId) -> list[tuple[int, str]]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from kafka.admin import KafkaAdminClient
+
+from tests.support.waiting import until
 
 STATE = Path("/var/lib/cpq-oms")
 SETTLE_SECONDS = 60
@@ -47,12 +50,24 @@ class ReleasedHost:
         """A generated secret of the environment."""
         return (STATE / self.environment / "secrets" / name).read_text().strip()
 
+    @contextmanager
+    def kafka_administrator(self) -> Iterator[KafkaAdminClient]:
+        """A client of the host's broker that may do everything there."""
+        client = KafkaAdminClient(
+            bootstrap_servers=f"{self.address}:9092",
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="SCRAM-SHA-256",
+            sasl_plain_username="admin",
+            sasl_plain_password=self.secret("kafka_admin_password"),
+        )
+        try:
+            yield client
+        finally:
+            client.close()
+
     def wait_until(self, condition: Callable[[], bool], claim: str, seconds: float = SETTLE_SECONDS) -> None:
         """Return when `condition` holds; fail with the claim when it does not in time."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim}"
-            time.sleep(0.2)
+        until(condition, claim, seconds)
 
     def is_active(self, name: str) -> bool:
         """Whether a unit runs and has said that it is ready."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import signal
@@ -26,6 +27,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# What each unit is told, and nothing else.
+SETTINGS: dict[str, dict[str, object]] = json.loads((ROOT / "app/contracts/settings.json").read_text())
 
 
 class UnitProcess:
@@ -65,6 +70,8 @@ class UnitProcess:
             "APP_ENV": "ci",
             "APP_INSTANCE_ID": f"{unit}-tests",
             "TENANT_MODE": "multi",
+            **({"OTLP_ENDPOINT": ""} if "OTLP_ENDPOINT" in SETTINGS[unit] else {}),
+            "TLS_CA_FILE": "",
             "LOG_LEVEL": "INFO",
             "METRICS_BIND": f"127.0.0.1:{self._metrics_port}",
             "CREDENTIALS_DIRECTORY": str(folder),
@@ -133,6 +140,14 @@ class UnitProcess:
                 if line.startswith(f"{series} "):
                     return float(line.rpartition(" ")[2])
         return 0.0
+
+    def freeze(self) -> None:
+        """Stop its time, as a long pause of the machine does."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let its time go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
         """Ask it to stop and return at once."""

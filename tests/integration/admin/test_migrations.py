@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import shutil
-from collections.abc import Iterator
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +11,8 @@ import psycopg
 import pytest
 
 from app.adapters.postgres.grants import GrantsPlan, GrantsRefusedError, apply_grants, plan_grants
+from app.adapters.postgres.live_state import LiveDatabase
+from app.adapters.postgres.migration_rehearsal import Clone, rehearse
 from app.adapters.postgres.migrations import (
     MigrationBusyError,
     MigrationFailedError,
@@ -21,73 +21,20 @@ from app.adapters.postgres.migrations import (
 )
 from app.adapters.postgres.operator_session import open_session
 from app.contracts.loader import load_database_grants
-from tests.support.released_host import ReleasedHost, find_host
+from tests.support.migration_database import (
+    BACKFILL_OF_NOTHING,
+    CONTRACT_OF_FLAGS,
+    MIGRATIONS,
+    add,
+    folder,
+    host,
+    migrator,
+    password,
+    tables,
+    url,
+)
 
-MIGRATIONS = Path(__file__).resolve().parents[3] / "migrations"
-DATABASE = "cpq_test_migrations"
-PORT = 5499
-CLUSTER = "/var/lib/postgresql/cpq-test-migrations"
-BIN = "/usr/lib/postgresql/17/bin"
-AS_POSTGRES = "runuser -u postgres --"
-PSQL = f"{AS_POSTGRES} psql -h /tmp -p {PORT} -qX -v ON_ERROR_STOP=1 postgres"
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[ReleasedHost]:
-    """The host with a database cluster of the tests' own, so that nothing here meets the platform's data."""
-    found = find_host()
-    roles = " ".join(f'-c "CREATE ROLE {role} LOGIN"' for role in ("cpq_owner", *load_database_grants()))
-    options = f"-p {PORT} -k /tmp -c listen_addresses={found.address} -c fsync=off -c shared_buffers=32MB"
-    try:
-        found.run(f"{AS_POSTGRES} {BIN}/initdb -D {CLUSTER} --auth=trust --encoding=UTF8 --locale=C.UTF-8")
-        found.run(f"echo 'host all all {found.address}/24 trust' >> {CLUSTER}/pg_hba.conf")
-        found.run(f"{AS_POSTGRES} {BIN}/pg_ctl -D {CLUSTER} -o '{options}' -l {CLUSTER}/log -w start")
-        found.run(f"{PSQL} {roles}")
-        yield found
-    finally:
-        found.run(f"{AS_POSTGRES} {BIN}/pg_ctl -D {CLUSTER} -m immediate -w stop; rm -rf {CLUSTER}", check=False)
-
-
-@pytest.fixture
-def url(host: ReleasedHost) -> str:
-    """An empty database of the owner's."""
-    drop = f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)"
-    host.run(f"{PSQL} -c '{drop}' -c 'CREATE DATABASE {DATABASE} OWNER cpq_owner'")
-    return f"postgresql://cpq_owner@{host.address}:{PORT}/{DATABASE}"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The bundle's migrations, to be added to and spoilt."""
-    return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
-
-
-@pytest.fixture
-def password() -> str:
-    """The cluster trusts its own network."""
-    return "none"
-
-
-@pytest.fixture
-def migrator(url: str, folder: Path, password: str) -> Migrator:
-    return Migrator(url, password, folder, "tests/migrations")
-
-
-def add(folder: Path, name: str, statement: str, verify: str = "SELECT 1;") -> None:
-    """Add a file with its verify script and its line in the ledger."""
-    path = folder / f"{name}.sql"
-    path.write_text(statement)
-    (folder / "verify" / f"{name}.sql").write_text(verify)
-    ledger = folder / "ledger.txt"
-    ledger.write_text(f"{ledger.read_text()}{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n")
-
-
-def tables(url: str, password: str) -> set[str]:
-    with psycopg.connect(url, password=password) as connection:
-        rows = connection.execute(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'cpq'::regnamespace AND relkind = 'r'"
-        )
-        return {str(row[0]) for row in rows}
+__all__ = ["folder", "host", "migrator", "password", "url"]
 
 
 def test_from_empty_everything_is_applied_once(migrator: Migrator) -> None:
@@ -97,6 +44,21 @@ def test_from_empty_everything_is_applied_once(migrator: Migrator) -> None:
     assert migrator.expand("release-1").migrations == names
     assert migrator.plan().pending == ()
     assert migrator.expand("release-1").migrations == ()
+
+
+def test_the_described_schema_is_what_migrations_make(url: str, password: str, tmp_path: Path) -> None:
+    """Of all phases; schema.json is written anew by copying what this test has seen."""
+    asyncio.run(rehearse(Clone(url, password, "rehearsal/tests"), MIGRATIONS, "another", "release-1", 500))
+
+    async def describe() -> dict[str, dict[str, str]]:
+        async with open_session(url, [password], "tests/schema", timedelta(seconds=10)) as connection:
+            database = LiveDatabase(connection)
+            return {block: await database.items(block) for block in ("schema", "indexes")}
+
+    seen = tmp_path / "schema.json"
+    seen.write_text(json.dumps(asyncio.run(describe()), indent=1, sort_keys=True) + "\n")
+
+    assert seen.read_text() == (MIGRATIONS / "schema.json").read_text(), f"cp {seen} migrations/schema.json"
 
 
 def test_an_edited_applied_file_is_refused_by_its_name(migrator: Migrator, folder: Path) -> None:
@@ -112,18 +74,23 @@ def test_a_file_that_comes_before_an_applied_one_is_refused(migrator: Migrator, 
     migrator.expand("release-1")
     add(folder, "0002_expand_abc", "CREATE TABLE cpq.late (id integer);")
 
-    with pytest.raises(MigrationRefusedError, match=r"0002_expand_abc.sql comes before 0"):
+    with pytest.raises(
+        MigrationRefusedError, match=r"0002_expand_abc.sql is missing from the database, and comes before 0"
+    ):
         migrator.plan()
 
 
-def test_backfill_and_contract_files_are_never_run(migrator: Migrator, folder: Path, url: str, password: str) -> None:
-    add(folder, "0900_contract_drop_flags", "DROP TABLE cpq.feature_flag;")
-    add(folder, "0901_backfill_nothing", "SELECT 1;")
+def test_the_expand_job_runs_no_backfill_and_no_contract(
+    migrator: Migrator, folder: Path, url: str, password: str
+) -> None:
+    add(folder, "0900_backfill_nothing", BACKFILL_OF_NOTHING)
+    add(folder, "0901_contract_drop_flags", CONTRACT_OF_FLAGS)
 
     migrator.expand("release-1")
 
     assert "feature_flag" in tables(url, password)
-    assert migrator.plan().later == ("0900_contract_drop_flags", "0901_backfill_nothing")
+    plan = migrator.plan()
+    assert (plan.backfills, plan.contracts) == (("0900_backfill_nothing",), ("0901_contract_drop_flags",))
 
 
 def test_what_fails_or_is_not_verified_leaves_no_trace(
@@ -149,6 +116,32 @@ def test_a_verify_script_that_fails_undoes_its_migration(
     assert "unverified" not in tables(url, password)
 
 
+def test_an_index_is_built_beside_traffic_and_one_that_was_left_unfinished_anew(
+    migrator: Migrator, folder: Path, url: str, password: str
+) -> None:
+    migrator.expand("release-1")
+    build = """-- transactional: false
+        SET lock_timeout = '1s';
+        DROP INDEX CONCURRENTLY IF EXISTS cpq.tenant_by_name;
+        CREATE INDEX CONCURRENTLY tenant_by_name ON cpq.tenant (display_name);
+    """
+    add(
+        folder, "0900_expand_index", build, verify="SELECT 1 / count(*) FROM pg_class WHERE relname = 'tenant_by_name';"
+    )
+
+    with psycopg.connect(url, password=password) as traffic:
+        traffic.execute("INSERT INTO cpq.tenant VALUES ('building', 'Building', 'EUR')")
+        # The build waits for this transaction to end and is given up: what it leaves behind is no index.
+        with pytest.raises(MigrationFailedError, match="waited too long for a lock"):
+            migrator.expand("release-1")
+        assert migrator.plan().pending == ("0900_expand_index",)
+    assert migrator.expand("release-1").migrations == ("0900_expand_index",)
+
+    with psycopg.connect(url, password=password) as connection:
+        found = connection.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'cpq.tenant_by_name'::regclass")
+        assert found.fetchall() == [(True,)]
+
+
 def test_the_lock_row_of_a_killed_run_is_removed(migrator: Migrator, folder: Path, url: str, password: str) -> None:
     migrator.expand("release-1")
     with psycopg.connect(url, password=password, autocommit=True) as connection:
@@ -159,6 +152,53 @@ def test_the_lock_row_of_a_killed_run_is_removed(migrator: Migrator, folder: Pat
 
     assert done.migrations == ("0900_expand_next",)
     assert done.broke_stale_lock
+
+
+def test_what_was_entered_by_hand_is_named(migrator: Migrator, url: str, password: str) -> None:
+    migrator.expand("release-1")
+    with psycopg.connect(url, password=password, autocommit=True) as connection:
+        connection.execute("INSERT INTO cpq.migration_ledger VALUES ('0900_expand_by_hand', 'none', 'nobody')")
+
+    with pytest.raises(
+        MigrationRefusedError, match=r"0900_expand_by_hand was entered by hand: it is in cpq\.migration_ledger"
+    ):
+        migrator.plan()
+
+
+def test_one_that_the_database_lost_is_named_once(migrator: Migrator, url: str, password: str) -> None:
+    migrator.expand("release-1")
+    with psycopg.connect(url, password=password, autocommit=True) as connection:
+        connection.execute("DELETE FROM cpq.migration_ledger WHERE migration = '0015_expand_consumers'")
+
+    with pytest.raises(MigrationRefusedError) as refused:
+        migrator.plan()
+
+    [problem] = refused.value.problems
+    assert problem.startswith("0015_expand_consumers.sql is missing from the database")
+
+
+def test_a_change_by_hand_is_seen_beside_what_migrations_make(migrator: Migrator, url: str, password: str) -> None:
+    migrator.expand("release-1")
+    with psycopg.connect(url, password=password, autocommit=True) as connection:
+        connection.execute("ALTER TABLE cpq.tenant ADD COLUMN note text")
+
+    async def describe() -> dict[str, str]:
+        async with open_session(url, [password], "tests/schema", timedelta(seconds=10)) as connection:
+            return await LiveDatabase(connection).items("schema")
+
+    declared = json.loads((MIGRATIONS / "schema.json").read_text())["schema"]
+
+    assert sorted(asyncio.run(describe()).items() - declared.items()) == [("column tenant.note", "text")]
+
+
+def test_an_expand_migration_waits_for_the_backfill_that_it_needs(migrator: Migrator, folder: Path) -> None:
+    add(folder, "0900_backfill_nothing", BACKFILL_OF_NOTHING)
+    add(folder, "0901_expand_tight", "-- budget: lock 500ms, duration 5s\n-- needs: 0900_backfill_nothing\nSELECT 1;")
+
+    with pytest.raises(
+        MigrationRefusedError, match=r"0901_expand_tight\.sql needs 0900_backfill_nothing, which is not done"
+    ):
+        migrator.expand("release-1")
 
 
 def test_a_run_under_way_is_left_alone_and_named(migrator: Migrator, url: str, password: str) -> None:
@@ -195,7 +235,7 @@ def test_grants_are_brought_to_the_contract_and_back_to_it(migrator: Migrator, u
     declared = load_database_grants()
 
     async def apply_twice() -> tuple[GrantsPlan, GrantsPlan]:
-        async with open_session(url, password, "tests/grants", timedelta(seconds=10)) as connection:
+        async with open_session(url, [password], "tests/grants", timedelta(seconds=10)) as connection:
             await apply_grants(connection, declared)
             settled = await plan_grants(connection, declared)
             await connection.execute("GRANT DELETE ON cpq.quote TO cpq_api")
@@ -213,7 +253,7 @@ def test_grants_are_brought_to_the_contract_and_back_to_it(migrator: Migrator, u
 
 def test_grants_before_the_first_migration_wait_for_it(url: str, password: str) -> None:
     async def plan() -> GrantsPlan:
-        async with open_session(url, password, "tests/grants", timedelta(seconds=10)) as connection:
+        async with open_session(url, [password], "tests/grants", timedelta(seconds=10)) as connection:
             return await plan_grants(connection, load_database_grants())
 
     assert asyncio.run(plan()).changes == ["grant what is declared on schema cpq, once migrations have made it"]
@@ -229,7 +269,7 @@ def test_grants_on_a_table_of_a_pending_migration_are_planned_and_not_yet_applie
     declared["cpq_api"] = api.model_copy(update={"tables": {**api.tables, "price_list": ("SELECT",)}})
 
     async def plan_and_apply() -> GrantsPlan:
-        async with open_session(url, password, "tests/grants", timedelta(seconds=10)) as connection:
+        async with open_session(url, [password], "tests/grants", timedelta(seconds=10)) as connection:
             with pytest.raises(GrantsRefusedError, match="table price_list does not exist"):
                 await apply_grants(connection, declared)
             return await plan_grants(connection, declared)

@@ -20,6 +20,7 @@ from app.adapters.zeebe.operations import EngineOperations
 from app.adapters.zeebe.process_definitions import ProcessDefinition, read_definitions
 from app.contracts.loader import Processes, ProcessVersion, load_processes
 from app.runtime.release import Release
+from tests.support.kafka import Kafka
 from tests.support.operator import Operator
 from tests.support.services import Services
 from tests.support.waiting import eventually
@@ -31,7 +32,7 @@ RELEASE = Release("cpq-oms-2026.11.23-001", "0" * 40)
 
 @pytest.fixture
 def records(services: Services) -> EngineRecords:
-    return EngineRecords([services.address("kafka")], "admin", services.secret("kafka_admin_password"))
+    return EngineRecords(Kafka(services).connection("admin"))
 
 
 @pytest.fixture

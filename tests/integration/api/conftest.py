@@ -143,9 +143,11 @@ def start_api(services: Services, schema: None, issuer: Issuer, tmp_path: Path) 
         ports = (_free_port(), _free_port())
         environ = {
             "PATH": os.environ["PATH"],
-            "APP_ENV": "tests",
+            "APP_ENV": services.environment,
             "APP_INSTANCE_ID": "api-tests",
             "TENANT_MODE": "multi",
+            "OTLP_ENDPOINT": "",
+            "TLS_CA_FILE": "",
             "LOG_LEVEL": "INFO",
             "HTTP_BIND": f"127.0.0.1:{ports[0]}",
             "METRICS_BIND": f"127.0.0.1:{ports[1]}",
@@ -153,6 +155,8 @@ def start_api(services: Services, schema: None, issuer: Issuer, tmp_path: Path) 
             "API_HOSTS": "1",
             "DB_URL": services.database_url("api"),
             "DB_POOL_MAX": "8",
+            "DB_READ_URL": "",
+            "DB_READ_POOL_MAX": "4",
             "DB_STATEMENT_TIMEOUT": "PT4S",
             "REDIS_URL": f"redis://api@{services.address('redis')}/0",
             "AUTH_ISSUER": issuer.url,

@@ -6,10 +6,10 @@ import pytest
 
 from app.adapters.postgres.pool import Connection
 from tests.support.consumers import go_to_the_end
-from tests.support.event_fixtures import kafka, own_outbox, owner_connection, start_unit, tenant
+from tests.support.event_fixtures import kafka, own_epochs, own_outbox, owner_connection, start_unit, tenant
 from tests.support.kafka import Kafka
 
-__all__ = ["kafka", "own_outbox", "owner_connection", "start_unit", "tenant"]
+__all__ = ["kafka", "own_epochs", "own_outbox", "owner_connection", "start_unit", "tenant"]
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from app.runtime.ids import UuidV7Ids
 from app.runtime.metrics import ConsumerMetrics
 from app.runtime.shutdown import Shutdown
 from tests.integration.conftest import OpenPool
+from tests.support.colours import ColouredProcess
 from tests.support.consumers import record, rows, write
 from tests.support.events import order_event
 from tests.support.kafka import Kafka
@@ -140,6 +141,7 @@ async def start_member(log: Log, open_pool: OpenPool) -> AsyncIterator[StartMemb
             group=replace(order_projection.group(), name=log.group),
             policy=GroupPolicy(3, Backoff(0.1, 0.5), dead_letter_limit=20, dead_letter_window=timedelta(minutes=10)),
             store=PostgresConsumerStore(pool, log.group, UuidV7Ids()),
+            standing=ColouredProcess(SystemClock(), role=f"consumer@{log.group}").standing,
             publish_dead_letters=nothing,
             chores=[],
             ids=UuidV7Ids(),

@@ -6,7 +6,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from app.adapters.redis.guard import connect
+from app.adapters.redis.connection import connect
+from app.adapters.redis.guard import TIMEOUT_S
 from app.contracts.loader import load_redis_keys, load_units
 from tests.support.services import Services
 
@@ -24,7 +25,9 @@ FORBIDDEN = (
 def test_every_unit_with_a_redis_user_has_one_of_its_own() -> None:
     users = [unit.redis_user for unit in load_units().values() if unit.redis_user]
 
-    assert sorted(users) == sorted(set(users)) == sorted(load_redis_keys().users)
+    assert sorted(users) == sorted(set(users))
+    # Figures of the server are collected by a user that no unit has.
+    assert {*users, "monitor"} == set(load_redis_keys().users)
 
 
 @pytest.mark.parametrize("command", FORBIDDEN, ids=" ".join)
@@ -39,19 +42,27 @@ async def test_operators_may_not(admin_redis: Redis, command: tuple[str, ...]) -
         await admin_redis.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-async def test_nobody_writes_a_key_of_no_declared_kind(redis: Redis, admin_redis: Redis, tenant_id: str) -> None:
+@pytest.mark.parametrize(
+    "key", ["{here}:{tenant}:session:1", "elsewhere:{tenant}:catalog:1:offering:fiber", "catalog:1"]
+)
+async def test_nobody_writes_a_key_of_no_declared_kind_or_of_another_environment(
+    redis: Redis, admin_redis: Redis, services: Services, tenant_id: str, key: str
+) -> None:
+    name = key.format(here=services.environment, tenant=tenant_id)
     for client in (redis, admin_redis):
         with pytest.raises(NoPermissionError):
-            await client.set(f"tests:{tenant_id}:session:1", "x", px=1000)
+            await client.set(name, "x", px=1000)
     with pytest.raises(NoPermissionError):
-        await redis.get(f"tests:{tenant_id}:session:1")
-    assert await admin_redis.get(f"tests:{tenant_id}:session:1") is None
+        await redis.get(name)
+    assert await admin_redis.get(name) is None
 
 
 @pytest.mark.parametrize(("user", "other"), [("api", "admin"), ("admin", "api")])
 async def test_anothers_credential_is_refused(services: Services, user: str, other: str) -> None:
-    client = connect(f"redis://{user}@{services.address('redis')}/0", services.secret(f"redis_{other}_password"))
+    client = connect(
+        f"redis://{user}@{services.address('redis')}/0", services.secret(f"redis_{other}_password"), "", TIMEOUT_S
+    )
 
     with pytest.raises(AuthenticationError):
-        await client.get("tests:x:catalog:1")
+        await client.get(f"{services.environment}:x:catalog:1")
     await client.aclose()

@@ -87,12 +87,12 @@ def redis_proxy(services: Services) -> Iterator[TcpProxy]:
 
 
 async def test_a_flush_or_foreign_data_before_each_request_changes_no_answer(
-    expected: Any, issuer: Issuer, admin_redis: Redis
+    expected: Any, issuer: Issuer, admin_redis: Redis, services: Services
 ) -> None:
     api, tenant_id, found = expected
 
     async def keys() -> list[bytes]:
-        return [key async for key in admin_redis.scan_iter(f"tests:{tenant_id}:*", count=1000)]
+        return [key async for key in admin_redis.scan_iter(f"{services.environment}:{tenant_id}:*", count=1000)]
 
     async def flush() -> None:
         for key in await keys():

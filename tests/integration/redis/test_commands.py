@@ -128,11 +128,10 @@ async def test_an_approval_policy_is_published_in_versions_and_never_changes(
 
 
 async def test_the_api_hears_of_a_publication_and_answers_from_it_at_once(
-    tenant: TenantId, start_api: StartApi, issuer: Issuer, redis: Redis, admin_connection: Connection
+    tenant: TenantId, start_api: StartApi, issuer: Issuer, cache: RedisCatalogCache, admin_connection: Connection
 ) -> None:
     api = start_api(API_WORKERS="1")
     assert api.wait_for("READY=1"), api.log.read_text()
-    cache = RedisCatalogCache(RedisGuard(redis, SetClock()), Keys(load_redis_keys(), "tests"))
     headers = {"Authorization": f"Bearer {issuer.token(tenant)}"}
     body = {"customerId": "c-1", "currency": "EUR", "items": [{"offeringId": FIBER, "quantity": 1}]}
 

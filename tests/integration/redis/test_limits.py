@@ -11,7 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from app.adapters.redis.catalog_cache import RedisCatalogCache
-from app.adapters.redis.guard import RedisGuard, connect
+from app.adapters.redis.connection import connect
+from app.adapters.redis.guard import TIMEOUT_S, RedisGuard
 from app.adapters.redis.keys import Keys
 from app.adapters.redis.rate_limiter import RedisRateLimiter
 from app.application.rate_limiting import LocalRateLimiter
@@ -20,6 +21,7 @@ from app.domain.catalog import CatalogEdition, ProductOffering
 from app.domain.values import OfferingId, TenantId
 from tests.integration.api.conftest import Issuer, StartApi
 from tests.support.builders import SetClock, fiber
+from tests.support.services import Services
 from tests.support.waiting import eventually
 
 BURST = 5
@@ -32,11 +34,11 @@ def limits(without_redis: str = "closed") -> dict[str, RequestLimit]:
     return {"command": RequestLimit.model_validate(document)}
 
 
-def limiter(redis: Redis, keys: Keys | None = None, *, without_redis: str = "closed") -> RedisRateLimiter:
+def limiter(redis: Redis, keys: Keys, *, without_redis: str = "closed") -> RedisRateLimiter:
     """A limiter as one process has it; two processes share each limit."""
     clock, declared = SetClock(), limits(without_redis)
     local = LocalRateLimiter(declared, 2, clock)
-    return RedisRateLimiter(RedisGuard(redis, clock), keys or Keys(load_redis_keys(), "tests"), declared, local, clock)
+    return RedisRateLimiter(RedisGuard(redis, clock), keys, declared, local, clock)
 
 
 async def allowed(limiter: RedisRateLimiter, tenant: TenantId, client: str = "tests", requests: int = 2 * BURST) -> int:
@@ -49,8 +51,15 @@ def tenant(tenant_id: str) -> TenantId:
     return TenantId(tenant_id)
 
 
-async def test_all_processes_together_let_through_no_more_than_the_limit(redis: Redis, tenant: TenantId) -> None:
-    first, second = limiter(redis), limiter(redis)
+@pytest.fixture
+def keys(services: Services) -> Keys:
+    return Keys(load_redis_keys(), services.environment)
+
+
+async def test_all_processes_together_let_through_no_more_than_the_limit(
+    redis: Redis, keys: Keys, tenant: TenantId
+) -> None:
+    first, second = limiter(redis, keys), limiter(redis, keys)
 
     assert await allowed(first, tenant, requests=3) + await allowed(second, tenant) == BURST
     verdict = await first.take(tenant, "tests", "command")
@@ -61,20 +70,20 @@ async def test_all_processes_together_let_through_no_more_than_the_limit(redis: 
 
 
 @pytest.mark.parametrize("value", ["9999999999999999", "1e300", "inf", "nan", "-1", "soon"])
-async def test_an_instant_that_cannot_be_holds_nobody_off(redis: Redis, tenant: TenantId, value: str) -> None:
-    key = Keys(load_redis_keys(), "tests").key(
-        "rate_limit", tenant, client=hashlib.sha256(b"tests").hexdigest()[:32], window="command"
-    )
+async def test_an_instant_that_cannot_be_holds_nobody_off(
+    redis: Redis, keys: Keys, tenant: TenantId, value: str
+) -> None:
+    key = keys.key("rate_limit", tenant, client=hashlib.sha256(b"tests").hexdigest()[:32], window="command")
     await redis.set(key, value, px=600_000)
 
-    assert await allowed(limiter(redis), tenant) == BURST
+    assert await allowed(limiter(redis, keys), tenant) == BURST
 
 
-async def test_without_redis_a_class_is_open_or_keeps_its_share(tenant: TenantId) -> None:
-    gone = connect("redis://api@127.0.0.1:1/0", "nothing")
+async def test_without_redis_a_class_is_open_or_keeps_its_share(keys: Keys, tenant: TenantId) -> None:
+    gone = connect("redis://api@127.0.0.1:1/0", "nothing", "", TIMEOUT_S)
 
-    assert await allowed(limiter(gone, without_redis="open"), tenant) == 2 * BURST
-    assert await allowed(limiter(gone, without_redis="closed"), tenant) == BURST // 2
+    assert await allowed(limiter(gone, keys, without_redis="open"), tenant) == 2 * BURST
+    assert await allowed(limiter(gone, keys, without_redis="closed"), tenant) == BURST // 2
     await gone.aclose()
 
 
@@ -95,24 +104,24 @@ async def test_without_redis_each_process_of_all_hosts_holds_its_share(
     assert refused
 
 
-def declared(kind: str, **changes: object) -> Keys:
+def tighter(kind: str, environment: str, **changes: object) -> Keys:
     """The declared keys, with one kind of them tighter."""
     keys = load_redis_keys()
     changed = {**keys.keys, kind: keys.keys[kind].model_copy(update=changes)}
-    return Keys(RedisKeys.model_construct(keys=changed, users=keys.users), "tests")
+    return Keys(RedisKeys.model_construct(keys=changed, users=keys.users), environment)
 
 
-async def test_clients_beyond_the_limit_of_keys_share_one(redis: Redis, tenant: TenantId) -> None:
-    full = limiter(redis, declared("rate_limit", max_keys_per_tenant=2))
+async def test_clients_beyond_the_limit_of_keys_share_one(redis: Redis, services: Services, tenant: TenantId) -> None:
+    full = limiter(redis, tighter("rate_limit", services.environment, max_keys_per_tenant=2))
 
     assert [await allowed(full, tenant, client) for client in ("a", "b", "c", "d")] == [BURST, BURST, BURST, 0]
     assert await allowed(full, TenantId(f"{tenant}-b"), "a") == BURST
 
 
 async def test_a_tenants_offerings_beyond_the_limit_are_not_cached_until_others_end(
-    redis: Redis, tenant: TenantId
+    redis: Redis, services: Services, tenant: TenantId
 ) -> None:
-    keys = declared("catalog_offering", max_keys_per_tenant=2, ttl=timedelta(seconds=1))
+    keys = tighter("catalog_offering", services.environment, max_keys_per_tenant=2, ttl=timedelta(seconds=1))
     cache = RedisCatalogCache(RedisGuard(redis, SetClock()), keys)
     names = [OfferingId(name) for name in ("a", "b", "c")]
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from app.adapters.postgres.outbox import OutboxListener, PostgresRelayStore
-from app.adapters.postgres.pool import Connection, connection_parameters
+from app.adapters.postgres.pool import Connection, RoleConnection, connection_parameters
 from app.messaging.envelope import SHARDS
 from app.messaging.outbox import Leases, Published, Rejected, Settlement, Undelivered
 from tests.integration.conftest import OpenPool
@@ -197,7 +197,7 @@ async def test_one_notification_per_transaction_and_none_without_commit(
         statement_timeout=timedelta(seconds=5),
     )
     order = uuid.uuid4()
-    async with await psycopg.AsyncConnection.connect(**parameters) as listening:
+    async with await RoleConnection.connect(**parameters) as listening:
         await listening.execute("LISTEN outbox")
         listener = asyncio.create_task(OutboxListener(parameters, wake).run())
         async with asyncio.timeout(5):

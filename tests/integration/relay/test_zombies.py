@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
@@ -20,48 +19,13 @@ from tests.support.event_unit import EventUnit
 from tests.support.events import TOPIC, commit_events, order_event
 from tests.support.kafka import Kafka
 from tests.support.waiting import eventually
+from tests.support.watched_sessions import watching
 
 pytestmark = pytest.mark.usefixtures("own_outbox")
 
 SHARES = [6, 5, 5]
 CLAIMS = "%predecessor%"
 MARKS = "%state = 'published', published_at%"
-
-
-class Watch:
-    """What the relays' sessions do, as their own role sees it, and locks in their way."""
-
-    def __init__(self, same_role: Connection, owner: Connection) -> None:
-        self._same_role, self._owner = same_role, owner
-
-    async def waits(self, instance: str, statement: str) -> bool:
-        cursor = await self._same_role.execute(
-            "SELECT FROM pg_stat_activity WHERE application_name LIKE %s AND wait_event_type = 'Lock' AND query LIKE %s",
-            (f"{instance}/%", statement),
-        )
-        return await cursor.fetchone() is not None
-
-    async def freeze_in(self, relay: EventUnit, instance: str, statement: str, lock: str, *values: object) -> None:
-        """Stop the relay's time while this statement of its waits for `lock`; the server then carries it out."""
-        for _ in range(20):
-            async with self._owner.transaction():
-                await self._owner.execute(lock, values)
-                relay.thaw()
-                for _ in range(15):
-                    if await self.waits(instance, statement):
-                        relay.freeze()
-                        return
-                    await asyncio.sleep(0.1)
-            # Another statement of its waited first; it goes on before the next try.
-            await asyncio.sleep(0.3)
-            relay.freeze()
-        raise AssertionError(f"{instance} was never seen to wait in {statement}")
-
-
-@asynccontextmanager
-async def watching(open_pool: OpenPool, owner: Connection) -> AsyncIterator[Watch]:
-    async with (await open_pool("relay")).connection() as same_role:
-        yield Watch(same_role, owner)
 
 
 async def share(relays: list[EventUnit], shares: list[int]) -> None:
@@ -116,7 +80,7 @@ async def test_zombies_change_nothing_and_every_relay_has_its_share_again(
     second.freeze()
     third.freeze()
     await commit(2)
-    async with watching(open_pool, owner_connection) as watch:
+    async with watching(await open_pool("relay"), owner_connection) as watch:
         # One holds a claimed batch and has sent nothing of it.
         await watch.freeze_in(second, "relay-2", CLAIMS, "LOCK TABLE cpq.outbox_event IN ACCESS EXCLUSIVE MODE")
         # The other has sent its batch, has Kafka's word on it, and has not marked it.

@@ -34,6 +34,7 @@ def start(port: int, tmp_path: Path) -> Iterator[StartSimulator]:
             "ISSUER_URL": f"http://127.0.0.1:{port}/issuer",
             "AUTH_AUDIENCE": "cpq-oms",
             "EXTERNAL_ENVIRONMENT": "non-production",
+            "SIMULATOR_BEHAVIOURS": "",
             "STATE_DIRECTORY": str(tmp_path),
         }
         started.append(UnitProcess("simulator", settings, CREDENTIALS, watchdog_seconds))

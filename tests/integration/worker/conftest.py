@@ -24,14 +24,14 @@ from app.contracts.loader import load_external_systems, load_job_types, load_pro
 from app.domain.values import OrderId
 from app.runtime.release import installed_release
 from tests.integration.conftest import OpenPool
-from tests.support.event_fixtures import owner_connection
+from tests.support.event_fixtures import own_epochs, owner_connection
 from tests.support.orders import place_order, publish_catalog
 from tests.support.services import Services
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.unit_process import UnitProcess, free_port
 from tests.support.waiting import eventually
 
-__all__ = ["owner_connection"]
+__all__ = ["own_epochs", "owner_connection"]
 
 BPMN = Path(__file__).resolve().parents[3] / "bpmn"
 SYSTEMS = load_external_systems()
@@ -56,6 +56,7 @@ class Simulator:
             "ISSUER_URL": f"{self.url}/issuer",
             "AUTH_AUDIENCE": "cpq-oms",
             "EXTERNAL_ENVIRONMENT": "non-production",
+            "SIMULATOR_BEHAVIOURS": "",
             "STATE_DIRECTORY": str(folder),
         }
         self.process = self.start()
@@ -233,19 +234,6 @@ async def orders(open_pool: OpenPool, admin_connection: Connection, tenant_id: s
     return Orders(place, admin_connection)
 
 
-@pytest.fixture
-async def own_orders(services: Services, admin_connection: Connection) -> None:
-    """No order of an earlier test waits for a starter or, its process begun, for a worker."""
-    await admin_connection.execute("UPDATE cpq.workflow_reference SET state = 'failed' WHERE state = 'pending'")
-    async with open_channel(services.address("zeebe")) as channel:
-        client, adapter = ZeebeClient(channel), ZeebeAdapter(channel)
-        for job_type in load_job_types().job_types:
-            # A request time-out below zero: the jobs that are there, without waiting for more.
-            waiting = adapter.activate_jobs(job_type, "tests", 60_000, 1000, [], -1)
-            for instance in {job.process_instance_key async for job in waiting}:
-                await client.cancel_process_instance(instance)
-
-
 @pytest.fixture(autouse=True)
 async def _process_deployed(services: Services, admin_connection: Connection) -> None:
     """The engine has the processes, and the database knows it; the same content again changes nothing."""
@@ -256,3 +244,16 @@ async def _process_deployed(services: Services, admin_connection: Connection) ->
         await ProcessDeployments(admin_connection).record(
             definitions[answer.process_id].as_deployed(answer.version, answer.key, installed_release())
         )
+
+
+@pytest.fixture(autouse=True)
+async def _own_orders(services: Services, admin_connection: Connection, _process_deployed: None) -> None:
+    """No order of an earlier test waits for a starter or, its process begun, for a worker."""
+    await admin_connection.execute("UPDATE cpq.workflow_reference SET state = 'failed' WHERE state = 'pending'")
+    async with open_channel(services.address("zeebe")) as channel:
+        client, adapter = ZeebeClient(channel), ZeebeAdapter(channel)
+        for job_type in load_job_types().job_types:
+            # A request time-out below zero: the jobs that are there, without waiting for more.
+            waiting = adapter.activate_jobs(job_type, "tests", 60_000, 1000, [], -1)
+            for instance in {job.process_instance_key async for job in waiting}:
+                await client.cancel_process_instance(instance)

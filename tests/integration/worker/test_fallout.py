@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from app.domain.values import OrderId
 from tests.integration.worker.conftest import Orders, Simulator, StartWorker
 from tests.support.operator import Operator
@@ -13,9 +11,6 @@ from tests.support.services import Services
 from tests.support.waiting import eventually
 
 REASON = ("--reason", "seen by hand and settled, OPS-17")
-
-# A behaviour that holds for one call must meet the test's own order.
-pytestmark = pytest.mark.usefixtures("own_orders")
 
 
 async def fallen_out(orders: Orders, order_id: OrderId, step: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from tests.integration.worker.conftest import Orders, Simulator, StartWorker
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
@@ -16,7 +14,6 @@ JOB_TIMEOUT = 30.0
 after it was taken."""
 
 
-@pytest.mark.usefixtures("own_orders")
 async def test_an_order_ends_completed_with_three_effects(
     orders: Orders, start_worker: StartWorker, simulator: Simulator
 ) -> None:

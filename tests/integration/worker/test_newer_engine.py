@@ -23,9 +23,6 @@ JOB_TIMEOUT = 30.0
 """The contract's: until then the engine gives the job of a dead process to nobody by itself."""
 
 
-pytestmark = pytest.mark.usefixtures("own_orders")
-
-
 @pytest.fixture(scope="module")
 def engine_address() -> Iterator[str]:
     """The newer engine, for this module only."""

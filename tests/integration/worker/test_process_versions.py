@@ -7,6 +7,7 @@ import pytest
 from app.adapters.kafka.engine_records import EngineRecords
 from app.domain.values import OrderId
 from tests.integration.worker.conftest import Orders, Simulator, StartWorker
+from tests.support.kafka import Kafka
 from tests.support.operator import Operator
 from tests.support.services import Services
 from tests.support.waiting import eventually
@@ -17,7 +18,7 @@ REASON = "rollout of side by side, CHG-4711"
 
 @pytest.fixture
 def records(services: Services) -> EngineRecords:
-    return EngineRecords([services.address("kafka")], "admin", services.secret("kafka_admin_password"))
+    return EngineRecords(Kafka(services).connection("admin"))
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def _workers(start_worker: StartWorker) -> None:
     start_worker("fulfillment")
 
 
-@pytest.mark.usefixtures("own_orders", "_workers")
+@pytest.mark.usefixtures("_workers")
 async def test_new_orders_move_to_the_next_version_and_former_ones_drain_on_theirs(
     operator: Operator, records: EngineRecords, orders: Orders, simulator: Simulator, tenant_id: str
 ) -> None:

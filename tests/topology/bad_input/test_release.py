@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.contracts.loader import load_units
+from tests.support.bundles import seal, write_bundle
 from tests.support.scratch_environment import ANSIBLE, ScratchEnvironment, run
 
 TIERS = ("edge", "db", "kafka", "redis", "zeebe", "observability", *load_units())
@@ -22,11 +23,12 @@ def released(scratch: ScratchEnvironment) -> ScratchEnvironment:
     return scratch
 
 
-def release(scratch: ScratchEnvironment, tmp_path: Path) -> list[str]:
-    """Release a bundle that is only named; return what is said to that, line by line."""
-    manifest = {"release_id": "cpq-oms-2031.01.05-001", "units": {unit: {} for unit in load_units()}}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    done = run([str(ANSIBLE), "-i", str(scratch.inventory), "release.yml", "-e", f"release_bundle={tmp_path}"])
+def release(scratch: ScratchEnvironment, tmp_path: Path, spoil: Callable[[Path], object] = lambda _: None) -> list[str]:
+    """Release a bundle with nothing in it, or one that was spoilt; return what is said to that, line by line."""
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle, load_units())
+    spoil(bundle)
+    done = run([str(ANSIBLE), "-i", str(scratch.inventory), "release.yml", "-e", f"release_bundle={bundle}"])
     assert done.returncode != 0
     assert "changed=0" in done.stdout
     return done.stdout.splitlines()
@@ -43,15 +45,16 @@ def own_variables(scratch: ScratchEnvironment, group: str, old: str, new: str) -
     assert new in "".join(path.read_text() for path in folder.iterdir())
 
 
-def test_missing_and_misspelt_variables_are_named_with_their_host(released: ScratchEnvironment, tmp_path: Path) -> None:
+def test_unknown_and_misspelt_variables_are_named_with_their_file(released: ScratchEnvironment, tmp_path: Path) -> None:
     own_variables(released, "relay", "app_service_relay:", "unlike_any_other:")
     own_variables(released, "admin", "smoke_tenant:", "smoke_tennant:")
 
     said = release(released, tmp_path)
 
-    assert [line.strip().removeprefix("reason").strip() for line in said if "inventory: " in line] == [
-        "inventory: scratch-1 (admin): smoke_tenant is missing; is smoke_tennant meant?",
-        "inventory: scratch-1 (relay): app_service_relay is missing; add it to group_vars or correct its name",
+    variables = released.inventory / "group_vars"
+    assert sorted(line.strip().removeprefix("reason").strip() for line in said if f"{variables}/" in line) == [
+        f"{variables}/admin/smoke.yml: smoke_tennant is unknown; is smoke_tenant meant?",
+        f"{variables}/relay/app_service.yml: unlike_any_other is unknown; add it to inventories/schema.yml or correct the name",
     ]
 
 
@@ -60,3 +63,30 @@ def test_a_host_that_cannot_be_reached_is_named_with_the_remedy(released: Scratc
 
     [reason] = [line for line in said if line.startswith("  reason ")]
     assert reason.endswith("; see that scratch-1 runs and answers by ssh, then give the same command again")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda bundle: (bundle / "contracts/openapi.yml").write_text("openapi: 3.1.1\n"),
+            "contracts/openapi.yml: expected SHA-256",
+        ),
+        (lambda bundle: (bundle / "extra.sql").write_text(""), "extra.sql is not listed in manifest.json"),
+        (lambda bundle: (bundle / "uv").unlink(), "uv is missing; manifest.json lists it"),
+        (
+            lambda bundle: (bundle / "manifest.json.sig").unlink(),
+            "manifest.json.sig is missing: the bundle is not signed",
+        ),
+        (
+            lambda bundle: seal(bundle, bundle.parent / "foreign-key"),
+            "manifest.json.sig: expected a signature by one of",
+        ),
+    ],
+)
+def test_a_bundle_that_is_not_as_it_was_signed_is_refused_before_any_host_hears_of_it(
+    released: ScratchEnvironment, tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    [reason] = [line for line in release(released, tmp_path, spoil) if line.startswith("  reason ")]
+
+    assert f"signature: {tmp_path / 'bundle'}: {said}" in reason

@@ -85,7 +85,7 @@ def test_unknown_environment() -> None:
     errors = [line for line in done.stderr.splitlines() if not re.match(r"make(\[\d+\])?: ", line)]
     assert done.returncode == 2
     assert len(errors) == 1
-    assert errors[0].startswith("ERROR: ENV 'locla' is unknown or its machines are not made here; known: ")
+    assert errors[0].startswith("ERROR: ENV 'locla' is unknown; known: ")
     assert "local" in errors[0].rpartition("known:")[2]
 
 
@@ -115,7 +115,7 @@ def test_misspelt_variable_of_a_role(scratch: ScratchEnvironment) -> None:
 
     line = refused(scratch)
 
-    assert line == f"{extra}: nothing reads nspawn_host_relase; is nspawn_host_release meant?"
+    assert line == f"{extra}: nspawn_host_relase is unknown; is nspawn_host_release meant?"
 
 
 def own_endpoints(scratch: ScratchEnvironment, old: str, new: str) -> Path:
@@ -129,11 +129,11 @@ def own_endpoints(scratch: ScratchEnvironment, old: str, new: str) -> Path:
 
 
 def test_missing_variable_of_the_services(scratch: ScratchEnvironment) -> None:
-    own_endpoints(scratch, 'cpq_issuer: "{{ cpq_simulator }}/issuer"\n', "")
+    path = own_endpoints(scratch, 'cpq_issuer: "{{ cpq_simulator }}/issuer"\n', "")
 
     line = refused(scratch, command="site")
 
-    assert line == "inventory: cpq_issuer is used and set nowhere; add it or correct the name"
+    assert line == f"{path}: cpq_issuer is missing; issuer of tokens: add it"
 
 
 def test_misspelt_variable_of_the_services(scratch: ScratchEnvironment) -> None:
@@ -141,15 +141,15 @@ def test_misspelt_variable_of_the_services(scratch: ScratchEnvironment) -> None:
 
     line = refused(scratch, command="site")
 
-    assert line == f"{path}: nothing reads cpq_isuer; is cpq_issuer meant?"
+    assert line == f"{path}: cpq_isuer is unknown; is cpq_issuer meant?"
 
 
 def test_misspelt_use_of_a_variable(scratch: ScratchEnvironment) -> None:
-    own_endpoints(scratch, "{{ cpq_simulator }}/issuer", "{{ cpq_simulatr }}/issuer")
+    path = own_endpoints(scratch, "{{ cpq_simulator }}/issuer", "{{ cpq_simulatr }}/issuer")
 
     line = refused(scratch, command="site")
 
-    assert line == "inventory: cpq_simulatr is used and set nowhere; is cpq_simulator meant?"
+    assert line == f"{path}: cpq_issuer uses cpq_simulatr, which is unknown; is cpq_simulator meant?"
 
 
 def test_missing_variable_that_a_role_requires(scratch: ScratchEnvironment) -> None:
@@ -162,7 +162,7 @@ def test_missing_variable_that_a_role_requires(scratch: ScratchEnvironment) -> N
     line = refused(scratch, command="site")
 
     assert (
-        line == "inventory: kafka_cluster_id is required by the role kafka and set nowhere; add it or correct the name"
+        line == f"{scratch.inventory}: kafka_cluster_id is missing, which the role kafka requires; set it in group_vars"
     )
 
 

@@ -82,6 +82,17 @@ def test_killed_supervisor_leaves_no_second_machine(hosts: ScratchEnvironment) -
     assert hosts.on_host(FIRST, "systemctl is-system-running --wait").stdout.strip() == "running"
 
 
+def test_host_that_lost_its_power_starts_at_once(hosts: ScratchEnvironment) -> None:
+    """Connections that nobody closed keep its network for minutes; here it is held by this test."""
+    supervisors_children = run(["pgrep", "-P", str(supervisor(hosts, FIRST))]).stdout.split()
+    with Path(f"/proc/{supervisors_children[0]}/ns/net").open():
+        Path(f"/sys/fs/cgroup/unified/cpq-{hosts.name}-{FIRST}/cgroup.kill").write_text("1")
+
+        assert actions(hosts.play("hosts")) == [f"start {FIRST}: it was not running"]
+
+    assert hosts.on_host(FIRST, "systemctl is-system-running --wait").stdout.strip() == "running"
+
+
 def test_host_that_was_switched_off_comes_back_with_its_disk(hosts: ScratchEnvironment) -> None:
     hosts.on_host(FIRST, "touch /root/kept; systemctl poweroff")
     deadline = time.monotonic() + 20

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.support.process_tree import descendants, end
 from tests.support.released_host import ReleasedHost, find_host
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 INVENTORY = Path(os.environ.get("CPQ_TEST_INVENTORY", ROOT / "tests/support/inventories/ci"))
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 RUN_SECONDS = 240
-TIMER = "cpq-oms-reconcile.timer"
-# Lets that timer run again when the release is gone.
+TIMERS = tuple(yaml.safe_load((ROOT / "playbooks/release/vars.yml").read_text())["release_risky_timers"])
+TIMER = TIMERS[0]
+# Lets those timers run again when the release is gone.
 LEASE = "cpq-oms-resume.timer"
 TENANT = "acme-telecom"
 # How the runbook announces where it is, or, for a step, has been.
@@ -59,18 +62,28 @@ class Environment:
     """The released environment, and the means to plant faults in it."""
 
     host: ReleasedHost
-    arguments: list[str] = field(default_factory=list)
+    bundle: Path
+
+    @property
+    def arguments(self) -> list[str]:
+        """What each run is given."""
+        return ["-e", f"release_bundle={self.bundle}"]
 
     def release(
         self,
         *extra: str,
         playbooks: tuple[str, ...] = ("release.yml",),
         at: Mapping[str, Callable[[], object]] | None = None,
+        reports: bool = False,
     ) -> Run:
-        """Run the runbook; call what `at` says as soon as a line of output has the text."""
+        """Run the runbook; call what `at` says as soon as a line of output has the text.
+
+        Args:
+            reports: whether it leaves a report, and a support bundle where it fails, which takes some seconds of each failure.
+        """
         waiting = dict(at or {})
         lines: list[str] = []
-        with self.start(*extra, playbooks=playbooks) as process:
+        with self.start(*extra, playbooks=playbooks, reports=reports) as process:
             assert process.stdout is not None
             stop = threading.Timer(RUN_SECONDS, self.kill, [process])
             stop.start()
@@ -86,13 +99,20 @@ class Environment:
                 stop.cancel()
         return Run(process.returncode, "".join(lines))
 
-    def start(self, *extra: str, playbooks: tuple[str, ...] = ("release.yml",)) -> subprocess.Popen[str]:
+    def start(
+        self, *extra: str, playbooks: tuple[str, ...] = ("release.yml",), reports: bool = False
+    ) -> subprocess.Popen[str]:
         """Start the runbook in a process group of its own."""
-        command = [str(ANSIBLE), "-i", str(INVENTORY), *playbooks, *self.arguments, *extra]
+        given = [] if "-i" in extra else ["-i", str(INVENTORY)]
+        # A rollback finds its bundle by itself.
+        arguments = [] if "rollback.yml" in playbooks else self.arguments
+        command = [str(ANSIBLE), *given, *playbooks, *arguments, *extra]
+        # The one that is named in place of the report is always on.
+        callbacks = {} if reports else {"ANSIBLE_CALLBACKS_ENABLED": "preload"}
         return subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "ANSIBLE_NOCOLOR": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "ANSIBLE_NOCOLOR": "1", **callbacks},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -120,6 +140,14 @@ class Environment:
                     self.kill(process)
                     break
         assert process.returncode == -signal.SIGKILL, f"it ended before: {waiting}\n{''.join(said)}"
+
+    def copied_bundle(self, folder: Path) -> Path:
+        """The released bundle, with files of its own where a release reads them without installing anything: to be spoilt."""
+        copy = shutil.copytree(self.bundle, folder, copy_function=os.link)
+        for name in ("bpmn", "contracts", "migrations"):
+            shutil.rmtree(copy / name)
+            shutil.copytree(self.bundle / name, copy / name)
+        return copy
 
     def sql(self, statement: str) -> list[str]:
         """Run a statement as the database's own superuser; rows with | between columns."""
@@ -188,8 +216,8 @@ class Environment:
         return {unit["Id"]: unit["MainPID"] for unit in units if unit["ActiveState"] == "active"}
 
     def timer_runs(self) -> bool:
-        """Whether the timer that releases pause is running."""
-        return self.host.is_active(TIMER)
+        """Whether the timers that releases pause are running."""
+        return all(map(self.host.is_active, TIMERS))
 
     def last_run(self) -> tuple[str, str]:
         """State and paused timers of the newest release in the journal."""
@@ -231,10 +259,7 @@ class Environment:
 
     def until(self, condition: Callable[[], bool], claim: str, seconds: float = 60) -> None:
         """Return when the condition holds."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {seconds:g} s: {claim}"
-            time.sleep(0.2)
+        until(condition, claim, seconds)
 
     def make_pending(self) -> None:
         """Something small for the next release to do, so that it is no unchanged one: a declared flag without a value."""
@@ -252,8 +277,7 @@ class Environment:
 def environment() -> Environment:
     """The environment for tests, with the newest bundle released to it."""
     newest = sorted((ROOT / "dist").glob("*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
-    bundle = os.environ.get("CPQ_TEST_BUNDLE") or newest[-1].parent
-    found = Environment(find_host(), ["-e", f"release_bundle={bundle}"])
+    found = Environment(find_host(), Path(os.environ.get("CPQ_TEST_BUNDLE") or newest[-1].parent))
     run = found.release()
     assert run.code == 0, run.output
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.topology.release.conftest import TIMER, Environment
 
@@ -165,18 +165,9 @@ def in_order(reports: tuple[str, ...], reported: list[str]) -> bool:
 
 def topic_retention(environment: Environment, milliseconds: str | None = None) -> str:
     """The broker's answer; before it, give the topic another retention, as somebody with the administrator's password could."""
-    client = KafkaAdminClient(
-        bootstrap_servers=f"{environment.host.address}:9092",
-        security_protocol="SASL_PLAINTEXT",
-        sasl_mechanism="SCRAM-SHA-256",
-        sasl_plain_username="admin",
-        sasl_plain_password=environment.host.secret("kafka_admin_password"),
-    )
-    try:
+    with environment.host.kafka_administrator() as client:
         if milliseconds is not None:
             change = {"retention.ms": milliseconds}
             client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, change)])
         answer = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, {"retention.ms": None})])
-    finally:
-        client.close()
     return str(answer["topic"][TOPIC]["retention.ms"]["value"])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+from pathlib import Path
 
-from tests.topology.release.conftest import BASELINE_TAKEN, LEASE, TIMER, TIMERS_PAUSED, Environment
+from app.application.release_record import hashed
+from tests.topology.release.conftest import BASELINE_TAKEN, LEASE, TIMERS, TIMERS_PAUSED, Environment
 
 BEGIN = """
     INSERT INTO cpq.release_run (run_id, release_id, operator, state, holder, heartbeat_at, paused_timers)
@@ -59,7 +62,9 @@ def test_a_killed_release_is_finished_by_the_same_command_and_its_timers_do_not_
         assert not environment.timer_runs()
         environment.until(environment.timer_runs, "the timer runs again", SHORT_LEASE_SECONDS + 10)
         assert not environment.host.is_active(LEASE)
-        assert environment.last_run() == ("running", f"{{{environment.host.name}/{TIMER}}}")
+        state, paused = environment.last_run()
+        assert state == "running"
+        assert sorted(paused.strip("{}").split(",")) == sorted(f"{environment.host.name}/{timer}" for timer in TIMERS)
     environment.kill_at(point)
 
     run = environment.release()
@@ -72,3 +77,45 @@ def test_a_killed_release_is_finished_by_the_same_command_and_its_timers_do_not_
     assert environment.last_run() == ("succeeded", "{}")
     assert environment.sql("SELECT count(*) FROM cpq.release_run WHERE state = 'running'") == ["0"]
     assert environment.sql("SELECT enabled FROM cpq.feature_flag WHERE flag = 'order-fulfillment-start'") == ["t"]
+
+
+def test_the_record_of_releases_is_sealed_and_a_copy_of_it_is_kept_here(environment: Environment) -> None:
+    environment.make_pending()
+    run = environment.release()
+    assert run.code == 0, run.output
+
+    copy = Path("/var/lib/cpq-oms") / environment.host.environment / "release-record.jsonl"
+    copied = [json.loads(line) for line in copy.read_text().splitlines()]
+    last = f"{copied[-1]['sequence']}:{copied[-1]['hash']}"
+    verified = environment.admin("release", "verify", "--known", last)
+    assert verified["problems"] == []
+    assert verified["data"]["last"] == last
+    shown = environment.admin("release", "show")["data"]
+    assert [(one["step"], one["state"]) for one in shown["entries"]][:: len(shown["entries"]) - 1] == [
+        ("release", "begun"),
+        ("release", "succeeded"),
+    ]
+    # What shows a step is what its hash on record is of, for whoever reads both.
+    sealed = {one["step"]: one["evidenceHash"] for one in shown["entries"] if one["evidenceHash"]}
+    assert {step: hashed(evidence) for step, evidence in shown["evidence"].items()} == sealed
+    assert environment.admin("release", "list")["data"]["runs"][0]["run"] == shown["run"]
+
+    forge = "UPDATE cpq.release_record SET body = replace(body, 'succeeded', 'failed') WHERE sequence = {}"
+    sequence = next(one["sequence"] for one in shown["entries"] if one["state"] == "succeeded")
+    kept = environment.sql(f"SELECT body FROM cpq.release_record WHERE sequence = {sequence}")[0]
+    heal = f"UPDATE cpq.release_record SET body = $body${kept}$body$ WHERE sequence = {sequence}"
+    with environment.statement(forge.format(sequence), heal):
+        assert environment.admin("release", "verify")["problems"] == [f"entry {sequence} is not what its hash is of"]
+    assert environment.admin("release", "verify")["problems"] == []
+
+
+def test_a_database_that_lost_what_was_on_record_is_released_to_by_nobody(environment: Environment) -> None:
+    sequence = environment.sql("SELECT max(sequence) FROM cpq.release_record")[0]
+    known = environment.sql(f"SELECT hash FROM cpq.release_record WHERE sequence = {sequence}")[0]
+    change = "UPDATE cpq.release_record SET hash = '{}' WHERE sequence = {}"
+    with environment.statement(change.format("b" * 64, sequence), change.format(known, sequence)):
+        run = environment.release()
+
+    assert run.code != 0
+    assert f"has entry {sequence}, and the database has another one" in run.output
+    assert run.changed == 0

@@ -25,6 +25,7 @@ all:
     db: {hosts: {scratch-1: }}
     kafka: {hosts: {}}
     zeebe: {hosts: {}}
+    witness: {hosts: {}}
 """
 # The image has the packages of all services; without these, the roles have to install them.
 PURGE = "dpkg --purge --force-depends redis-server redis-tools postgresql-17"

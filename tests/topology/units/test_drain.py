@@ -23,6 +23,7 @@ from tests.support.services import find_services
 
 API = "cpq-oms-api.service"
 CALLBACK = "cpq-oms-callback.service"
+CONSOLE = "cpq-oms-console.service"
 WORKER = "cpq-oms-worker@fulfillment.service"
 STARTER = "cpq-oms-worker@starter.service"
 REACTIONS = "cpq-oms-worker@reactions.service"
@@ -32,7 +33,7 @@ RELAY = "cpq-oms-relay.service"
 GROUP = "order-projection"
 CONSUMER = f"cpq-oms-consumer@{GROUP}.service"
 # Groups of consumers share one loop, groups of workers do not.
-DRAINED = (SIMULATOR, API, CALLBACK, WORKER, STARTER, REACTIONS, RELAY, CONSUMER)
+DRAINED = (SIMULATOR, API, CALLBACK, CONSOLE, WORKER, STARTER, REACTIONS, RELAY, CONSUMER)
 TOPIC = "oms.order.events.v1"
 ORDERS = 800
 # Three events of each of many orders that there are not, as the platform would write them, with a mark by which to find them.
@@ -333,6 +334,15 @@ def test_reaction_in_flight_is_recorded_and_made_once(
     made = [key for key, _ in database.execute(calls, [order_id])]
     effects = [effect["idempotencyKey"] for effect in client.ledger(order_id) if effect["system"] == "notification"]
     assert sorted(effects) == sorted(made) == sorted(set(made))
+
+
+def test_console_stops_as_it_should(host: ReleasedHost) -> None:
+    host.wait_until(lambda: host.is_active(CONSOLE), "the console serves")
+    host.run(f"systemctl stop {CONSOLE}")
+
+    # It only reads, so there is nothing that it could leave half done.
+    assert host.unit(CONSOLE)["Result"] == "success"
+    assert host.unit(CONSOLE)["ExecMainStatus"] == "0"
 
 
 def test_simulator_answers_what_it_began(host: ReleasedHost, client: ApiClient) -> None:

@@ -14,6 +14,7 @@ from tests.support.released_host import ReleasedHost
 NEEDS = {
     "api": "falcon",
     "callback": "falcon",
+    "console": "falcon",
     "consumer": "kafka",
     "relay": "kafka",
     "simulator": "falcon",

@@ -89,6 +89,23 @@ def test_a_bundle_is_judged_by_what_it_carries_and_not_by_this_installation(tmp_
     assert dispatch.run(words[:3], Session({}, "tests")).exit_code == 0
 
 
+@pytest.mark.parametrize(("live", "refused"), [(0, False), (1, True)])
+def test_a_way_back_passes_over_a_process_that_no_order_has(live: int, *, refused: bool) -> None:
+    process = {
+        "process_id": "order-v9",
+        "job_types": ["notify"],
+        "variables_schema_versions": [1],
+        "routes": [],
+        "live": live,
+    }
+    given = {"job_types": [], "reached": [process]}
+
+    assert dispatch.run(["bpmn", "check", "--given"], Session({}, "tests", given)).exit_code == 1
+    outcome = dispatch.run(["bpmn", "check", "--given", "--in-use"], Session({}, "tests", given))
+
+    assert (outcome.exit_code == 1) is refused
+
+
 def test_a_batch_stops_at_the_first_failure() -> None:
     items = [
         {"arguments": ["bpmn", "check", "--bundle-only"]},
@@ -135,12 +152,20 @@ def test_a_default_of_a_flag_that_nobody_declared_is_refused_by_the_check(
 ) -> None:
     systems = load_external_systems().values()
     tokens = [policy.credential for policy in systems]
-    for name in ("db-password", "db-owner-password", "kafka-password", "redis-password", *tokens):
+    for name in (
+        "db-password",
+        "db-owner-password",
+        "kafka-password",
+        "redis-password",
+        "smoke-client-secret",
+        *tokens,
+    ):
         (tmp_path / name).write_text("secret")
     settings = {
         "APP_ENV": "tests",
         "APP_INSTANCE_ID": "admin",
         "TENANT_MODE": "multi",
+        "TLS_CA_FILE": "",
         "LOG_LEVEL": "INFO",
         "DB_URL": "postgresql://cpq_admin@db:5432/cpq",
         "DB_OWNER_URL": "postgresql://cpq_owner@db:5432/cpq",
@@ -151,6 +176,9 @@ def test_a_default_of_a_flag_that_nobody_declared_is_refused_by_the_check(
         "CAMUNDA_GRPC_ADDRESS": "zeebe:26500",
         "FEATURE_FLAG_DEFAULTS": "order-fulfillment-v2=on",
         "EXTERNAL_ENVIRONMENT": "non-production",
+        "SMOKE_API_URL": "http://api",
+        "SMOKE_TOKEN_URL": "http://issuer/token",
+        "SMOKE_TENANT": "release-proof",
         **{policy.endpoint.setting: "http://there" for policy in systems},
         "CREDENTIALS_DIRECTORY": str(tmp_path),
     }

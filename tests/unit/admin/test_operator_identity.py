@@ -75,3 +75,19 @@ def test_the_machine_may_not_know_logins_at_all(program: ModuleType) -> None:
     program.LOGIN_UID.unlink()
 
     assert program.operator([]) == "root"
+
+
+def test_the_command_of_a_former_release_is_run_by_its_name_and_of_no_other(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "INSTALLED", tmp_path)
+    for release in ("one", "two"):
+        (tmp_path / "releases" / release).mkdir(parents=True)
+
+    assert program.program(["release", "list"]) == [f"{tmp_path}/current/bin/cpq-oms-admin", "release", "list"]
+    assert program.program(["--release", "one", "flags", "list"]) == [
+        f"{tmp_path}/releases/one/bin/cpq-oms-admin", "flags", "list",
+    ]  # fmt: skip
+    for other in (["--release", "../one"], ["--release", "three", "flags"], ["--release"]):
+        with pytest.raises(SystemExit, match="--release: expected one of one, two, found"):
+            program.program(other)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.zeebe.process_definitions import ProcessFilesError, read_definitions, unserved
+from app.adapters.zeebe.process_definitions import ProcessFilesError, misunderstood, read_definitions, unserved
 from app.application.process_versions import is_older
 from app.contracts.loader import load_processes
 
@@ -38,6 +38,13 @@ def test_what_nobody_serves_is_named_with_its_file(folder: Path) -> None:
 
     assert unserved(read_definitions(folder, DECLARED), served) == [
         f"job type provision-service of order-fulfillment-v{version}.bpmn is served by no worker" for version in (1, 2)
+    ]
+
+
+def test_variables_that_no_worker_understands_are_named_with_their_file(folder: Path) -> None:
+    assert misunderstood(read_definitions(folder, DECLARED), [1, 2]) == []
+    assert misunderstood(read_definitions(folder, DECLARED), [3, 1]) == [
+        "order-fulfillment-v2.bpmn has version 2 of its variables, and workers understand 1, 3"
     ]
 
 

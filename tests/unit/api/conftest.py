@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry
 
+from app.adapters.memory.declared_reads import MemoryDeclaredReads
 from app.adapters.memory.unit_of_work import MemoryStore
 from app.application.queries import Queries
 from app.application.rate_limiting import LocalRateLimiter
@@ -24,7 +25,7 @@ from app.entrypoints.api.resources.openapi import as_json
 from app.entrypoints.api.tokens import SigningKeys, TokenVerifier
 from app.runtime.clock import SystemClock
 from app.runtime.health import DependencyStatus, Status
-from app.runtime.metrics import ApiMetrics, OrderMetrics
+from app.runtime.metrics import ApiMetrics, OrderMetrics, QuoteMetrics
 from tests.support.builders import Commands, CountingIds, SetClock, fiber, legacy
 
 ISSUER = "https://issuer.test"
@@ -92,7 +93,7 @@ class World:
         self.dependencies = Dependencies(
             quotes=commands.quotes,
             orders=commands.orders,
-            queries=Queries(self.store.unit_of_work),
+            queries=Queries(self.store.unit_of_work, MemoryDeclaredReads(self.store.unit_of_work)),
             verifier=TokenVerifier(self.keys, issuer=ISSUER, audience=AUDIENCE),
             clock=self.clock,
             ids=CountingIds(),
@@ -100,6 +101,7 @@ class World:
             limits=LIMITS,
             requests=ApiMetrics(self.registry),
             order_metrics=OrderMetrics(self.registry),
+            quote_metrics=QuoteMetrics(self.registry),
             metrics_registry=lambda: self.registry,
             ask_database=lambda: self.status("postgresql", required=True),
             ask_others=[functools.partial(self.status, name) for name in ("redis", "kafka", "camunda")],

@@ -28,8 +28,12 @@ class MemoryFlagStore:
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str | None], tuple[bool, bool]] = {}
+        self.done: set[str] = set()
         self.states: dict[UUID, str] = {}
         self.changes: dict[UUID, FlagChange] = {}
+
+    async def is_done(self, migration: str) -> bool:
+        return migration in self.done
 
     async def has_tenant(self, tenant_id: str) -> bool:
         return tenant_id == TENANT
@@ -93,6 +97,49 @@ async def test_a_marked_flag_waits_for_another_person(changes: FlagChanges, stor
     await changes.approve(change.change_id, BEN)
     assert store.values[GRAVE, None] == (True, True)
     assert store.states == {change.change_id: "applied"}
+
+
+SWITCH, BACKFILL = "read-new-form", "0031_backfill_note"
+
+
+@pytest.fixture
+def switching(store: MemoryFlagStore) -> FlagChanges:
+    """Two flags that need a backfill; the second one's change waits for another person."""
+    declared = {
+        SWITCH: flag("one-person").model_copy(update={"needs": BACKFILL}),
+        GRAVE: flag("two-person").model_copy(update={"needs": BACKFILL}),
+    }
+    return FlagChanges(store, declared, {SWITCH: True}, CountingIds())
+
+
+async def test_a_switch_is_refused_by_the_name_of_the_backfill_that_it_needs(
+    switching: FlagChanges, store: MemoryFlagStore
+) -> None:
+    refused = f"{SWITCH} needs {BACKFILL}, which is not done"
+    with pytest.raises(FlagChangeRefusedError, match=refused):
+        await switching.change(SWITCH, TENANT, ANA, value=True)
+    with pytest.raises(FlagChangeRefusedError, match=refused):
+        await switching.hold_defaults([SWITCH])
+    assert store.values == {}
+    await switching.change(SWITCH, TENANT, ANA, value=False)
+
+    store.done.add(BACKFILL)
+    await switching.change(SWITCH, TENANT, ANA, value=True)
+    await switching.hold_defaults([SWITCH])
+
+    assert store.values[SWITCH, TENANT] == (True, True)
+
+
+async def test_what_was_asked_for_in_time_is_not_approved_too_early(
+    switching: FlagChanges, store: MemoryFlagStore
+) -> None:
+    store.done.add(BACKFILL)
+    change, _ = await switching.change(GRAVE, None, ANA, value=True)
+    store.done.clear()
+
+    with pytest.raises(FlagChangeRefusedError, match=f"{GRAVE} needs {BACKFILL}, which is not done"):
+        await switching.approve(change.change_id, BEN)
+    assert store.values == {}
 
 
 async def test_what_was_approved_once_cannot_be_approved_again(changes: FlagChanges) -> None:

@@ -20,7 +20,9 @@ from app.application.release_checks import (
     failures,
     increases,
     kafka_lag,
+    kafka_topics,
     outbox_backlog,
+    redis_namespace,
     silent_units,
 )
 
@@ -202,3 +204,50 @@ def test_errors_of_one_sample_are_judged_against_the_look_before() -> None:
 
     assert reasons == []
     assert len(it.bad) == 1
+
+
+USERS = {"admin": ("%R~*", "~ci:*:catalog:*"), "api": ("~ci:*:catalog:*",), "monitor": ()}
+
+
+def test_a_cache_of_this_environment_alone_passes() -> None:
+    check = redis_namespace("ci", USERS, {**USERS, "operator": ()}, 0, "")
+
+    assert (check.name, check.verdict) == ("redis-namespace", "passed")
+
+
+@pytest.mark.parametrize(
+    ("found", "foreign", "measured"),
+    [
+        ({"api": {"~staging:*:catalog:*"}}, 0, "user api: expected ~ci:*:catalog:*, found ~staging:*:catalog:*"),
+        ({"api": {"~ci:*:catalog:*", "~*"}}, 0, "user api: expected no such pattern, found ~*"),
+        ({"api": set()}, 0, "user api: expected ~ci:*:catalog:*, found none of it"),
+        ({}, 3, "3 keys of another environment, such as staging:x"),
+        (
+            {"api": {"~*"}},
+            1,
+            "user api: expected ~ci:*:catalog:*, found ~*; 1 keys of another environment, such as staging:x",
+        ),
+    ],
+)
+def test_a_cache_that_another_environment_has_a_hand_in_is_refused(
+    found: dict[str, set[str]], foreign: int, measured: str
+) -> None:
+    check = redis_namespace("ci", USERS, {**USERS, **found}, foreign, "staging:x")
+
+    assert (check.verdict, check.measured) == ("failed", measured)
+    assert ("playbooks/redis.yml" in check.remedy, "REDIS_URL" in check.remedy) == (bool(found), bool(foreign))
+
+
+def test_a_user_that_is_not_there_is_refused_by_name() -> None:
+    check = redis_namespace("ci", USERS, {"api": USERS["api"], "monitor": ()}, 0, "")
+
+    assert (check.verdict, check.measured) == ("failed", "there is no user admin")
+
+
+def test_a_topic_that_what_is_installed_uses_and_that_is_gone_is_named() -> None:
+    assert kafka_topics(["a", "b"], ["b", "a", "new"]).verdict == "passed"
+    assert kafka_topics([], ["a"]).verdict == "not installed yet"
+    gone = kafka_topics(["a", "c", "b"], ["b"])
+
+    assert (gone.verdict, gone.measured) == ("failed", "not there: a, c")
+    assert "topics apply" in gone.remedy

@@ -24,6 +24,7 @@ NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ORDER = UUID(int=7)
 KEY = f"ci:acme:{ORDER}:provision-service:1"
 SECRET = "secret-of-provisioning"
+FORMER = "the former secret"
 DOCUMENT = {
     "callbackId": "callback-1",
     "idempotencyKey": KEY,
@@ -80,7 +81,10 @@ def store() -> Store:
 @pytest.fixture
 def client(store: Store) -> testing.TestClient:
     """The receiver in front of it."""
-    senders = {"provisioning": Sender(SECRET, timedelta(minutes=5)), "payment": Sender("other", timedelta(minutes=5))}
+    senders = {
+        "provisioning": Sender((SECRET, FORMER), timedelta(minutes=5)),
+        "payment": Sender(("other",), timedelta(minutes=5)),
+    }
     return testing.TestClient(create_app(senders, store.open, store, CallbackMetrics(CollectorRegistry())))
 
 
@@ -116,6 +120,14 @@ def test_a_callback_is_written_down_once(client: testing.TestClient, store: Stor
     ((callback, disposition),) = store.stored
     assert disposition == "matched"
     assert (callback.tenant_id, callback.external_reference, callback.outcome) == ("acme", "provisioning-1", "done")
+
+
+@pytest.mark.parametrize(("secret", "status"), [(SECRET, 200), (FORMER, 200), ("the one before", 401)])
+def test_while_a_secret_is_rotated_both_are_taken_and_no_third(
+    secret: str, status: int, client: testing.TestClient, store: Store
+) -> None:
+    assert send(client, secret=secret).status_code == status
+    assert len(store.stored) == (status == 200)
 
 
 def test_a_redelivery_with_a_new_timestamp_is_the_same_callback(client: testing.TestClient, store: Store) -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from app.application.consumption import Tally
 from app.entrypoints.consumer.loop import Consumer, ConsumerGroup, GroupPolicy
 from app.messaging import cloudevents
+from app.messaging.colours import Colour
 from app.messaging.inbox import (
     HaltKind,
     InboxEntry,
@@ -29,6 +31,7 @@ from app.messaging.retry import Backoff, Poison, Unavailable
 from app.runtime.metrics import ConsumerMetrics
 from app.runtime.shutdown import Shutdown
 from tests.support.builders import CountingIds
+from tests.support.colours import ColouredProcess
 
 P0, P1 = Partition("t", 0), Partition("t", 1)
 
@@ -211,10 +214,12 @@ class Log:
     unreadable: dict[Partition, int] = field(default_factory=dict)
     rebalance_at: int = 1
     polls: int = 0
+    left: int = 0
     stop_after: int = 6
     shutdown: Shutdown = field(default_factory=Shutdown)
 
     async def poll(self, patience: float) -> Mapping[Partition, Sequence[Record]]:
+        await asyncio.sleep(0)
         self.polls += 1
         if self.polls >= self.stop_after:
             self.shutdown.request()
@@ -259,6 +264,10 @@ class Log:
     async def ends(self, *, within: float) -> Mapping[Partition, int]:
         return dict.fromkeys(self.records, 10)
 
+    async def leave(self) -> None:
+        self.left += 1
+        self.rebalance_at = self.polls + 1
+
     async def close(self) -> None: ...
 
 
@@ -283,6 +292,7 @@ class Bench:
     database: Database
     notifier: RecordingNotifier
     registry: CollectorRegistry
+    process: ColouredProcess
 
     def figure(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, {"group": "g", **labels})
@@ -294,26 +304,33 @@ class Bench:
 
 @pytest.fixture
 def it() -> Bench:
+    return bench(Colour.NONE)
+
+
+def bench(colour: Colour, look_interval: float = 0.01) -> Bench:
     log, database, notifier, registry = Log(), Database(), RecordingNotifier(), CollectorRegistry()
 
     async def nothing() -> None: ...
 
+    clock = HandClock()
+    process = ColouredProcess(clock, colour, "consumer@g", look_interval=look_interval)
     consumer = Consumer(
         group=ConsumerGroup("g", read, apply),
         policy=GroupPolicy(3, Backoff(0.01, 0.01), dead_letter_limit=3, dead_letter_window=timedelta(minutes=10)),
         store=database,  # type: ignore[arg-type]  # transactions with what this loop calls
+        standing=process.standing,
         publish_dead_letters=nothing,
         chores=[],
         ids=CountingIds(),
         shutdown=log.shutdown,
         metrics=ConsumerMetrics(registry, "g"),
         notifier=notifier,  # type: ignore[arg-type]
-        clock=HandClock(),
+        clock=clock,
         halt_backoff=Backoff(0.01, 0.01),
         outage_backoff=Backoff(0.01, 0.01),
     )
     log.consumer = consumer
-    return Bench(consumer, log, database, notifier, registry)
+    return Bench(consumer, log, database, notifier, registry, process)
 
 
 async def test_batches_and_their_position_are_committed_together(it: Bench) -> None:
@@ -665,3 +682,65 @@ async def test_lag_is_measured_while_the_database_is_away(it: Bench) -> None:
 
     assert it.database.applied == []
     assert it.figure("cpq_consumer_lag_records") == 10
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (looks at what the consumer does by itself)
+            await asyncio.sleep(0.005)
+
+
+async def test_a_consumer_whose_colour_does_not_work_is_no_member_until_its_turn_comes() -> None:
+    it = bench(Colour.GREEN)
+    it.log.records = {P0: [record(P0, 0)]}
+    running = asyncio.create_task(it.run())
+    await until(lambda: it.notifier.statuses == ["standing by: processes without a colour work, epoch 0"])
+    assert (it.log.polls, it.log.left) == (0, 1)
+
+    await it.process.flip(Colour.GREEN)
+    await running
+
+    assert it.database.applied == ["0:0:ok"]
+    assert it.log.left == 1
+
+
+async def test_a_consumer_whose_turn_is_over_leaves_and_says_nothing_of_partitions_that_are_not_its_own(
+    it: Bench,
+) -> None:
+    it.log.records = {P0: [record(P0, 0)]}
+    it.log.stop_after = sys.maxsize
+    running = asyncio.create_task(it.run())
+    await until(lambda: bool(it.database.applied))
+    await it.process.flip(Colour.BLUE)
+    await until(lambda: it.log.left == 1)
+    it.log.reported.clear()
+    it.log.shutdown.request()
+    await running
+
+    assert it.notifier.statuses[-1] == "standing by: blue works, epoch 1"
+    assert it.figure("cpq_consumer_lag_records") == 0
+    assert it.log.reported == {}
+
+
+async def test_a_refused_batch_is_not_applied_here_and_the_consumer_looks_at_once() -> None:
+    """The other colour took over between the poll and the commit."""
+    it = bench(Colour.NONE, look_interval=3600)
+    it.log.records = {P0: [record(P0, 0)]}
+    it.log.stop_after = sys.maxsize
+    transaction = it.database.transaction
+
+    @asynccontextmanager
+    async def fenced() -> AsyncIterator[Transaction]:
+        async with transaction() as unit:
+            await it.process.flip(Colour.GREEN)
+            yield unit
+            it.process.write()
+
+    it.database.transaction = fenced  # type: ignore[method-assign]  # as the database would
+    running = asyncio.create_task(it.run())
+    await until(lambda: it.log.left == 1)
+    it.log.shutdown.request()
+    await running
+
+    assert it.database.applied == []
+    assert it.database.stored == {}

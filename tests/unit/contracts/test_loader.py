@@ -66,6 +66,7 @@ def test_every_problem_of_every_file_is_named_at_once(contracts: Path) -> None:
         ("topics/oms.order.events.v1.yml", "[relay]", "[api]", "'api' is no unit's kafka_user"),
         ("topics/oms.order.events.v1.yml", "name: oms", "name: oems", "the file's name says 'oms.order.events.v1'"),
         ("redis_keys.yml", "{env}:{tenant}:catalog", "{tenant}:catalog", "keys.catalog_"),
+        ("redis_keys.yml", '"{env}:*:catalog:*"', '"*:catalog:*"', "users.api.keys.0"),
         ("external_systems.yml", "setting: CRM_URL", "setting: CMR_URL", "crm.endpoint.setting: expected CRM_URL"),
         (
             "external_systems.yml",
@@ -121,6 +122,32 @@ def test_yaml_that_is_none_is_named(contracts: Path) -> None:
     (contracts / "redis_keys.yml").write_text("keys: [")
 
     assert "redis_keys.yml: " in problems_of(contracts)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("kind: rate", "kind: share", "canary.yml: measures.error-rate"),
+        ("quantile: 0.5", "quantile: 50", "measures.latency-p50.quantile.quantile"),
+        ("worse: lower", "worse: less", "measures.quote-to-order.rate.worse"),
+        ("samples: 200", "samples: 0", "measures.error-rate.rate.samples"),
+        ("chance: 0.01", "chance: 0.5", "measures.error-rate.rate.chance"),
+        ("figure: fallout", "figure: mood", "measures.fallout-rate.rate.figure"),
+        ("samples: 20\n    critical: true", "samples: 20\n    critical: false", "measures.price.price.critical"),
+        ("critical: true", "critical: false", "none is critical"),
+    ],
+)
+def test_a_wrong_measure_of_a_canary_is_named(contracts: Path, old: str, new: str, problem: str) -> None:
+    file = contracts / "canary.yml"
+    if "none" in problem:
+        text = file.read_text()
+        file.write_text(text[: text.index("  price:")].replace(old, new))
+    else:
+        edit(file, old, new)
+
+    with pytest.raises(loader.ContractError) as refused:
+        loader.load_canary_measures(contracts)
+    assert problem in str(refused.value)
 
 
 @pytest.mark.parametrize(

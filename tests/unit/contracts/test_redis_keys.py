@@ -43,14 +43,31 @@ def test_a_tenant_cannot_be_taken_for_two_parts() -> None:
 @pytest.mark.parametrize(
     ("key", "kind"),
     [
-        ("prod:acme:catalog:3:offering:fiber-1000", "catalog_offering"),
-        ("prod:acme:rate-limit:c0ffee:read", "rate_limit"),
-        ("prod:acme:index:rate-limit", "key_index"),
-        ("prod:acme:catalog:active-version", None),
+        ("local:acme:catalog:3:offering:fiber-1000", "catalog_offering"),
+        ("local:acme:rate-limit:c0ffee:read", "rate_limit"),
+        ("local:acme:index:rate-limit", "key_index"),
+        ("local:acme:catalog:active-version", None),
         ("acme:catalog:3:offering:x", None),
-        ("prod:acme:session:1", None),
-        ("prod:acme:catalog:3:offering:x:y", None),
+        ("local:acme:session:1", None),
+        ("local:acme:catalog:3:offering:x:y", None),
+        ("prod:acme:rate-limit:c0ffee:read", None),
     ],
 )
 def test_a_key_found_in_redis_is_known_by_its_kind(key: str, kind: str | None) -> None:
     assert KEYS.kind_of(key) == kind
+
+
+@pytest.mark.parametrize(
+    ("key", "is_foreign"),
+    [("local:acme:session:1", False), ("prod:acme:index:x", True), ("locally:acme", True), ("acme", True), ("", True)],
+)
+def test_a_key_of_another_environment_is_known_by_its_first_part(key: str, is_foreign: bool) -> None:
+    assert KEYS.is_foreign(key) is is_foreign
+
+
+@pytest.mark.parametrize("user", ["api", "admin"])
+def test_a_user_may_write_keys_of_its_environment_and_no_others(user: str) -> None:
+    patterns = load_redis_keys().users[user].keys_of("local")
+
+    assert {pattern for pattern in patterns if not pattern.startswith(("~local:*:", "%R~"))} == set()
+    assert any(pattern.startswith("~local:*:") for pattern in patterns)

@@ -1,4 +1,4 @@
-"""app_release: what counts as an altered installation, and where bytecode comes from. Installing is tested on a host."""
+"""app_release: what is installed at all, what counts as altered, and where bytecode comes from. Installing is tested on a host."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from artifact_build.signature import ensure_key, public_key_of
 
-from tests.support.ansible_modules import load
+from roles.app_release.module_utils import bundle_verification
+from tests.support.ansible_modules import ModuleRun, load
+from tests.support.bundles import MANIFEST, SIGNATURE, sign_document, write_bundle
 
+# On a host Ansible puts it there.
+sys.modules["ansible.module_utils.bundle_verification"] = bundle_verification
 app_release = load("app_release", Path(__file__).parents[3] / "roles/app_release/library")
 
 TAG = sys.implementation.cache_tag
@@ -47,11 +53,16 @@ def complete(root: Path, *releases: Path) -> None:
         (path / app_release.TREE).write_text(json.dumps(app_release.tree_of(path, tree)))
 
 
+def installed_as(artifact_sha256: str, root: Path, release_id: str, unit: str = "api") -> Any:
+    """A unit's release as a manifest names it."""
+    named = {"units": {unit: {"file": "one.tar"}}, "files": {"one.tar": {"sha256": artifact_sha256}}, "installer": "uv"}
+    return app_release.Installation(unit, {**IDENTITY, "release_id": release_id, **named}, root, "")
+
+
 def installation(root: Path, path: Path) -> Any:
     """The release as the module sees it."""
-    identity = {**IDENTITY, "release_id": path.name}
-    (path / "release.json").write_text(json.dumps({**identity, "artifact_sha256": "a" * 64}))
-    found = app_release.Installation(path.parent.parent.name, "a" * 64, {**identity, "root": str(root), "python": ""})
+    found = installed_as("a" * 64, root, path.name, path.parent.parent.name)
+    (path / "release.json").write_text(json.dumps({**IDENTITY, "release_id": path.name, "artifact_sha256": "a" * 64}))
     assert found.path == path
     found.record(app_release.tree_of(path, {}))
     return found
@@ -119,7 +130,7 @@ def test_installation_that_was_cut_short_is_at_fault(root: Path) -> None:
 def test_release_of_another_artifact_is_at_fault(root: Path) -> None:
     release = make_release(root, "api", "cpq-oms-2031.01.05-001", {"sample/clock.py": "NOON = 12\n"})
     installation(root, release)
-    other = app_release.Installation("api", "b" * 64, {**IDENTITY, "root": str(root), "python": ""})
+    other = installed_as("b" * 64, root, release.name)
 
     assert other.fault() == "made from another artifact"
 
@@ -167,9 +178,7 @@ def test_old_releases_go_and_the_current_one_stays(root: Path) -> None:
     for age, path in enumerate(releases):
         os.utime(path, (age, age))
     (root / "api/current").symlink_to(releases[0].relative_to(root / "api"))
-    newest = app_release.Installation(
-        "api", "a" * 64, {**IDENTITY, "release_id": releases[5].name, "root": str(root), "python": ""}
-    )
+    newest = installed_as("a" * 64, root, releases[5].name)
 
     assert newest.outdated(2) == [releases[2], releases[1]]
 
@@ -177,3 +186,147 @@ def test_old_releases_go_and_the_current_one_stays(root: Path) -> None:
 def test_free_space_is_that_of_the_file_system_that_will_hold_the_folder(tmp_path: Path) -> None:
     assert app_release.free_below(Path("/proc/nothing/there")) == 0
     assert app_release.free_below(tmp_path / "not/yet") > 0
+
+
+class Host:
+    """A host that is told of a bundle and sent its files, with an older release of the unit in place of what runs there."""
+
+    def __init__(self, folder: Path, run: ModuleRun) -> None:
+        self._run = run
+        self.bundle = folder / "bundle"
+        self.root = folder / "opt"
+        self.key = folder / "signer/key"
+        # The host's Python is that of this test.
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        python = {"version": version, "abi": str(sysconfig.get_config_var("SOABI"))}
+        write_bundle(self.bundle, ["api", "relay"], self.key, python=python)
+        (self.root / "api/releases/cpq-oms-2030.01.05-001").mkdir(parents=True)
+
+    def call(self, **given: Any) -> dict[str, Any]:
+        """Call the module with the bundle's manifest; `given` takes the place of what is given otherwise."""
+        return self._run(
+            {
+                "root": str(self.root),
+                "manifest": (self.bundle / MANIFEST).read_text(),
+                "signature": (self.bundle / SIGNATURE).read_text(),
+                "signers": [public_key_of(self.key).read_text().strip()],
+                "units": ["api"],
+                "python": sys.executable,
+                "keep": 2,
+                **given,
+            }
+        )
+
+    def send(self) -> Path:
+        """Send what is due to where the module wants it, and return that folder."""
+        incoming = Path(self.call()["incoming"])
+        for name in ("uv", "cpq-oms-api.tar"):
+            shutil.copy(self.bundle / name, incoming / name)
+        return incoming
+
+    def has(self) -> list[str]:
+        """Everything that is there."""
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
+
+
+@pytest.fixture
+def host(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Host:
+    # It gives files to root, which a test need not be.
+    monkeypatch.setattr(app_release, "take_back", lambda _: None)
+    return Host(tmp_path, ModuleRun(app_release, capsys, tmp_path / "remote"))
+
+
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The units whose artifacts the module went on to unpack."""
+    found: list[str] = []
+    monkeypatch.setattr(app_release, "install_all", lambda _, due, *__: found.extend(one.unit for one in due))
+    return found
+
+
+def test_a_host_unpacks_what_was_signed(host: Host, unpacked: list[str]) -> None:
+    host.send()
+
+    result = host.call(sent=True)
+
+    assert (result.get("failed"), result["changed"], unpacked) == (None, True, ["api"])
+
+
+def other_signer(host: Host) -> dict[str, Any]:
+    ensure_key(host.key.with_name("other"))
+    return {"signers": [public_key_of(host.key.with_name("other")).read_text().strip()]}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (other_signer, "signature: manifest.json.sig: expected a signature by one of"),
+        (
+            lambda host: {"manifest": (host.bundle / MANIFEST).read_text().replace("b" * 16, "e" * 16)},
+            "signature: manifest.json.sig is no signature of this manifest.json",
+        ),
+        (lambda _: {"signature": ""}, "signature: manifest.json.sig is no signature of this manifest.json"),
+        (lambda _: {"signers": []}, "signature: manifest.json.sig: nobody is trusted to sign"),
+        (lambda _: {"python": "/nowhere/python3"}, "python: /nowhere/python3 cannot be run"),
+    ],
+)
+def test_a_host_refuses_before_it_is_sent_anything(
+    host: Host, given: Callable[[Host], dict[str, Any]], said: str
+) -> None:
+    before = host.has()
+
+    result = host.call(**given(host))
+
+    assert result["failed"]
+    assert result["msg"].startswith(said)
+    assert host.has() == before
+
+
+def test_a_host_refuses_artifacts_for_another_python(host: Host) -> None:
+    document = json.loads((host.bundle / MANIFEST).read_text())
+    sign_document(
+        host.bundle, {**document, "python": {"version": "3.9", "abi": "cpython-39-x86_64-linux-gnu"}}, host.key
+    )
+    before = host.has()
+
+    result = host.call()
+
+    assert result["failed"]
+    assert "expected 3.9 (cpython-39-x86_64-linux-gnu), for which the bundle was built; found 3." in result["msg"]
+    assert host.has() == before
+
+
+def flip(name: str) -> Callable[[Path], object]:
+    def planted(incoming: Path) -> None:
+        content = (incoming / name).read_bytes()
+        (incoming / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    return planted
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (flip("cpq-oms-api.tar"), "cpq-oms-api.tar: expected SHA-256"),
+        (flip("uv"), "uv: expected SHA-256"),
+        (
+            lambda incoming: os.truncate(incoming / "cpq-oms-api.tar", 4096),
+            "cpq-oms-api.tar: expected 10240 bytes, found 4096",
+        ),
+        (lambda incoming: (incoming / "uv").unlink(), "uv is missing; manifest.json lists it"),
+        (lambda incoming: (incoming / "more").write_text(""), "more is not listed in manifest.json: take it away"),
+    ],
+)
+def test_a_host_unpacks_nothing_of_what_is_not_as_it_was_signed(
+    host: Host, unpacked: list[str], spoil: Callable[[Path], object], said: str
+) -> None:
+    before = host.has()
+    spoil(host.send())
+
+    result = host.call(sent=True)
+
+    assert result["failed"]
+    assert result["msg"].startswith(said)
+    assert unpacked == []
+    # What it was sent is gone, and nothing else.
+    assert host.has() == before

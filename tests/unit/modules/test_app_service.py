@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.support.ansible_modules import load
+from tests.support.ansible_modules import LIBRARY, load
 
+sys.modules["ansible.module_utils.secret_record"] = load("secret_record", LIBRARY.parent / "module_utils")
 app_service = load("app_service", Path(__file__).parents[3] / "roles/app_service/library")
 
 RELEASE = "cpq-oms-2031.01.05-001"
@@ -143,3 +145,30 @@ def test_process_of_a_release_that_was_repaired_since_is_outdated(process: Any, 
     os.utime(release / "release.json", (later, later))
 
     assert list(process.outdated(service(), release, {})) == ["release was installed anew"]
+
+
+class Manager:
+    """systemd with everything running."""
+
+    def states(self, names: list[str]) -> dict[str, dict[str, str]]:
+        return {name: {"ActiveState": "active", "MainPID": "1"} for name in names}
+
+
+def test_a_change_of_credentials_touches_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    worker = {
+        "environment": {"LOG_LEVEL": "DEBUG"},
+        "credentials": {"db-password": "new", "crm-token": "kept"},
+        "instances": {"starter": {}, "reactions": {}},
+    }
+    monkeypatch.setattr(app_service, "loaded", lambda service, _, value: value == "kept" or "reactions" in service.name)
+    given = arguments(worker=worker) | {"root": str(tmp_path), "release_id": None}
+    change = app_service.CredentialChange(SimpleNamespace(params=given, check_mode=True))
+    change._host = Manager()
+
+    plan = change._plan()
+
+    assert {file.path.name for file in plan.files} == {"db-password", "crm-token"}
+    assert plan.actions == {"cpq-oms-worker@starter.service": "restart: credential db-password"}
+    assert (plan.links, plan.strays, plan.enable, plan.disable, plan.reload) == ([], [], [], [], False)
+    with pytest.raises(app_service.RefusedError, match="no release is installed for worker"):
+        change._require_installed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,15 @@ import pytest
 from tests.support.ansible_modules import ModuleRun, load
 
 ROLES = Path(__file__).parents[3] / "roles"
+protocol = load("kafka_protocol", ROLES / "kafka/module_utils")
+# On a host Ansible puts it there.
+sys.modules["ansible.module_utils.kafka_protocol"] = protocol
 kafka = load("kafka_scram_users", ROLES / "kafka/library")
-zeebe = load("zeebe_topology", ROLES / "zeebe/library")
+restart = load("kafka_restart", ROLES / "kafka/library")
+zeebe = load("zeebe_gateway", ROLES / "zeebe/module_utils")
+sys.modules["ansible.module_utils.zeebe_gateway"] = zeebe
+load("zeebe_topology", ROLES / "zeebe/library")
+zeebe_restart = load("zeebe_restart", ROLES / "zeebe/library")
 
 
 @contextmanager
@@ -36,28 +44,118 @@ def serving(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @pytest.mark.parametrize(("number", "encoded"), [(0, "00"), (127, "7f"), (128, "8001"), (300, "ac02")])
 def test_varints_are_kafkas(number: int, encoded: str) -> None:
-    assert kafka.uvarint(number).hex() == encoded
-    assert kafka.Reader(bytes.fromhex(encoded)).uvarint() == number
+    assert protocol.uvarint(number).hex() == encoded
+    assert protocol.Reader(bytes.fromhex(encoded)).uvarint() == number
 
 
 def test_answer_that_ends_early_is_an_error_of_the_broker() -> None:
-    with pytest.raises(kafka.BrokerError, match="ended too early"):
-        kafka.Reader(b"\0\0").int32()
+    with pytest.raises(protocol.BrokerError, match="ended too early"):
+        protocol.Reader(b"\0\0").int32()
 
 
 def test_broker_that_refuses_the_password_is_told_from_one_that_is_down() -> None:
     def refuse(connection: socket.socket) -> None:
-        for body in (struct.pack(">hi", 0, 0), struct.pack(">hh", kafka.AUTHENTICATION_FAILED, -1) + b"\xff" * 4):
+        for body in (struct.pack(">hi", 0, 0), struct.pack(">hh", protocol.AUTHENTICATION_FAILED, -1) + b"\xff" * 4):
             request = connection.recv(4096)
             reply = request[8:12] + body
             connection.sendall(struct.pack(">i", len(reply)) + reply)
 
     with (
         serving(refuse) as port,
-        kafka.Connection(f"127.0.0.1:{port}") as connection,
-        pytest.raises(kafka.LoginRefusedError),
+        protocol.Connection(f"127.0.0.1:{port}") as connection,
+        pytest.raises(protocol.LoginRefusedError),
     ):
         connection.login_plain("broker", "wrong")
+
+
+@pytest.mark.parametrize(("error", "accepted"), [(0, ["broker"]), (protocol.AUTHENTICATION_FAILED, [])])
+def test_a_former_password_of_the_brokers_is_tried_under_the_name_that_follows_from_it(
+    error: int, accepted: list[str]
+) -> None:
+    said = b""
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal said
+        for body in (struct.pack(">hi", 0, 0), struct.pack(">hh", error, -1) + b"\xff" * 4):
+            said = connection.recv(4096)
+            reply = said[8:12] + body
+            connection.sendall(struct.pack(">i", len(reply)) + reply)
+
+    with serving(answer) as port:
+        broker = kafka.Broker("", f"127.0.0.1:{port}", "presentPasswordOfTheTest", None)
+        assert broker.still_accepted({"broker": "formerPasswordOfTheTest"}) == accepted
+    name = protocol.broker_identity("formerPasswordOfTheTest")
+    assert name != protocol.broker_identity("presentPasswordOfTheTest")
+    assert said.endswith(f"\0{name}\0formerPasswordOfTheTest".encode())
+
+
+def replicated(name: str, replicas: set[int], in_sync: set[int]) -> object:
+    return restart.Partition(name, name.rpartition("-")[0], frozenset(replicas), frozenset(in_sync))
+
+
+@pytest.mark.parametrize(
+    ("in_sync", "required", "unsafe"),
+    [({1, 2, 3}, 2, False), ({1, 2}, 2, True), ({2, 3}, 2, False), ({2}, 2, True), ({1}, 1, True), ({1, 2}, 1, False)],
+)
+def test_broker_may_stop_only_while_enough_others_are_in_sync(in_sync: set[int], required: int, unsafe: bool) -> None:
+    view = restart.View(frozenset({1, 2, 3}), [replicated("orders-0", {1, 2, 3}, in_sync)])
+
+    assert bool(restart.unsafe_partitions(1, view, {"orders": required})) is unsafe
+    # A partition that has no replica here is none of this broker's.
+    assert not restart.unsafe_partitions(4, view, {"orders": required})
+
+
+def test_partition_that_misses_a_replica_is_named() -> None:
+    partitions = [replicated("orders-0", {1, 2, 3}, {1, 3}), replicated("orders-1", {1, 2, 3}, {1, 2, 3})]
+
+    assert restart.under_replicated(restart.View(frozenset({1, 2, 3}), partitions)) == ["orders-0"]
+
+
+def test_metadata_of_a_node_is_read() -> None:
+    def text(value: str) -> bytes:
+        return struct.pack(">h", len(value)) + value.encode()
+
+    def numbers(*values: int) -> bytes:
+        return struct.pack(f">i{len(values)}i", len(values), *values)
+
+    broker = struct.pack(">i", 7) + text("10.0.0.7") + struct.pack(">i", 9094) + b"\xff\xff"
+    one = struct.pack(">hii", 0, 4, 7) + numbers(7, 8) + numbers(7) + numbers()
+    topic = struct.pack(">h", 0) + text("orders") + b"\0" + struct.pack(">i", 1) + one
+    body = struct.pack(">ii", 0, 1) + broker + text("cluster") + struct.pack(">ii", 7, 1) + topic
+
+    def answer(connection: socket.socket) -> None:
+        reply = connection.recv(4096)[8:12] + body
+        connection.sendall(struct.pack(">i", len(reply)) + reply)
+
+    with serving(answer) as port, protocol.Connection(f"127.0.0.1:{port}") as connection:
+        view = restart.describe(connection)
+
+    assert view.brokers == {7}
+    assert view.partitions == [replicated("orders-4", {7, 8}, {7})]
+
+
+def test_broker_is_not_restarted_while_another_does_not_answer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = tmp_path / "commands"
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{commands}\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    arguments = {
+        "node_id": 1,
+        "nodes": {1: "127.0.0.1:1", 2: address},
+        "broker_password": "secretOfTheBroker",
+        "unit": "kafka.service",
+        "leader": True,
+    }
+
+    result = ModuleRun(restart, capsys, tmp_path)(arguments)
+
+    assert result["failed"]
+    assert f"node 2 at {address} does not answer" in result["msg"]
+    assert "restart" not in commands.read_text()
 
 
 def test_broker_that_is_down_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -101,7 +199,7 @@ def broker(node: int, *partitions: bytes) -> bytes:
     ids=["leader", "leader elsewhere", "follower only", "unhealthy leader"],
 )
 def test_only_a_healthy_leader_counts(message: bytes, leaders: dict[int, int]) -> None:
-    assert zeebe.topology(message + bytes([0x18, 1]))["leaders"] == leaders
+    assert zeebe.topology(message + bytes([0x18, 1])).leaders == leaders
 
 
 def test_topology_is_read_from_a_gateway_that_talks_as_it_may() -> None:
@@ -124,7 +222,39 @@ def test_topology_is_read_from_a_gateway_that_talks_as_it_may() -> None:
     with serving(gateway) as port:
         answer = zeebe.topology(zeebe.call("127.0.0.1", port))
 
-    assert answer == {"brokers": 1, "partitions": 1, "version": "8.0.0", "leaders": {1: 0}}
+    assert answer == zeebe.Topology({0: frozenset({1})}, {1: 0}, 1, "8.0.0")
+
+
+def cluster(**replicas: set[int]) -> object:
+    """Brokers by name (`b0`) with the partitions of which they have a healthy replica; the first broker of each leads it."""
+    by_node = {int(name[1:]): frozenset(partitions) for name, partitions in replicas.items()}
+    leaders = {partition: node for node in sorted(by_node, reverse=True) for partition in by_node[node]}
+    return zeebe.Topology(by_node, leaders, 2, "8.0.0")
+
+
+@pytest.mark.parametrize(
+    ("seen", "unsafe"),
+    [
+        (cluster(b0={1, 2}, b1={1, 2}, b2={1, 2}), []),
+        # Nobody else has to be missing: one replica that is not healthy is enough.
+        (cluster(b0={1, 2}, b1={1, 2}, b2={1}), [2]),
+        (cluster(b0={1, 2}, b1={1, 2}), [1, 2]),
+    ],
+    ids=["whole", "unhealthy replica", "broker away"],
+)
+def test_engine_broker_may_stop_only_while_every_partition_keeps_a_majority(seen: object, unsafe: list[int]) -> None:
+    problems = zeebe_restart.unsafe_partitions(0, seen, partitions=2, replication_factor=3)
+
+    assert [problem.split()[1] for problem in problems] == [str(partition) for partition in unsafe]
+
+
+def test_restart_waits_for_every_replica() -> None:
+    def missing(seen: object) -> str:
+        return str(zeebe_restart.missing(seen, brokers=3, partitions=2, replication_factor=3))
+
+    assert missing(cluster(b0={1, 2}, b1={1, 2})) == "2 of 3 brokers are there"
+    assert missing(cluster(b0={1, 2}, b1={1, 2}, b2={1})).startswith("partition 2 has 2 of 3 healthy replicas")
+    assert not missing(cluster(b0={1, 2}, b1={1, 2}, b2={1, 2}))
 
 
 def test_gateway_that_answers_without_a_topology_is_not_healthy() -> None:

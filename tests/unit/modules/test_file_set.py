@@ -194,7 +194,7 @@ def test_a_unit_is_outdated_when_a_file_is_younger_than_its_process(tmp_path: Pa
     file_set = load("file_set")
     path = tmp_path / "example.conf"
     path.write_text("a = 1\n")
-    entries = [file_set.parse({"path": str(path), "content": "a = 1\n"})]
+    entries = [path, tmp_path / "missing.pem"]
     with subprocess.Popen(["sleep", "60"]) as process:
         try:
             os.utime(path, (0, time.time() - 1))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +196,92 @@ def test_superseded_sets_go_only_when_asked(install: ModuleRun, archive: Path, t
     assert old.exists()
     assert install(on_host(tmp_path, prune=True))["changed"]
     assert not old.exists()
+
+
+LIBRARY = {"engine-9.jar": b"the engine", "b.jar": b"a newer second"}
+
+
+def packed(path: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Pack files as a distribution, and return the parameters that name it."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return {"distribution": str(path), "distribution_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def laid_out(jars: Mapping[str, bytes] = LIBRARY) -> dict[str, bytes]:
+    """Files as the vendor lays them out."""
+    return {
+        "engine-9/bin/broker": b"#!/bin/sh",
+        "engine-9/config/application.yaml": b"zeebe: {}",
+        **{f"engine-9/lib/{name}": content for name, content in jars.items()},
+        "engine-9/exporters/README.txt": b"put yours here",
+    }
+
+
+def test_jars_of_a_distribution_make_the_set_with_those_it_lacks(
+    build: ModuleRun, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    parameters = {**inputs, **packed(tmp_path / "engine.tar.gz", laid_out()), "beside_distribution": ["a.jar", "b.jar"]}
+    made, again, other = build(parameters), build(parameters), build(inputs)
+
+    expected = {**LIBRARY, "a.jar": JARS["a.jar"]}
+    assert made["manifest"] == {name: hashlib.sha256(content).hexdigest() for name, content in expected.items()}
+    assert not again["changed"]
+    assert other["id"] != made["id"]
+    with tarfile.open(made["archive"]) as tar:
+        assert tar.getnames() == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        (
+            {name: content for name, content in laid_out().items() if "config" not in name},
+            "without config/application.yaml",
+        ),
+        (laid_out({}), "without lib"),
+        (laid_out({"notes.txt": b""}), "without jars"),
+        ({**laid_out(), "further/README": b""}, "found engine-9, further"),
+        ({}, "without bin, lib, config/application.yaml"),
+    ],
+    ids=["no configuration", "no library", "no jar", "two folders", "empty"],
+)
+def test_a_distribution_of_another_layout_is_refused_and_leaves_nothing(
+    build: ModuleRun, inputs: dict[str, Any], tmp_path: Path, files: dict[str, bytes], problem: str
+) -> None:
+    refused = build({**inputs, **packed(tmp_path / "engine.tar.gz", files)})
+
+    assert refused["failed"]
+    assert problem in refused["msg"]
+    assert refused["msg"].startswith(str(tmp_path / "engine.tar.gz"))
+    assert list((tmp_path / "cache").glob("[!.]*")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"distribution_sha256": "0" * 64}, "expected 000"),
+        ({"distribution": "/nowhere/engine.tar.gz"}, "there is no such file"),
+        ({"beside_distribution": ["c.jar"]}, "lacks c.jar"),
+    ],
+)
+def test_a_distribution_that_is_not_the_one_that_was_meant_is_refused(
+    build: ModuleRun, inputs: dict[str, Any], tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    refused = build({**inputs, **packed(tmp_path / "engine.tar.gz", laid_out()), **change})
+
+    assert refused["failed"]
+    assert problem in refused["msg"]
+
+
+def test_a_distribution_writes_nowhere_but_into_its_set(
+    build: ModuleRun, inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    outside = {"engine-9/lib/../../../outside.jar": b"out", "engine-9/lib/deeper/within.jar": b"in"}
+    made = build({**inputs, **packed(tmp_path / "engine.tar.gz", laid_out() | outside)})
+
+    assert made["manifest"].keys() == LIBRARY.keys()
+    assert list(tmp_path.rglob("outside.jar")) == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.ansible_modules import load
 
@@ -84,3 +87,30 @@ def test_names_and_values_are_quoted() -> None:
 
     assert statements[0] == 'CREATE ROLE "a""; DROP TABLE x"'
     assert statements[-1].endswith("SET \"search_path\" = 'it''s'")
+
+
+class Door:
+    """A server as seen by who logs in."""
+
+    def __init__(self, answer: str | None) -> None:
+        self._answer = answer
+
+    def log_in(self, *_: str) -> None:
+        if self._answer is not None:
+            raise module.ServerError(self._answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ('FATAL:  password authentication failed for user "cpq_api"', None),
+        (None, "cpq_api still logs in with its former password"),
+        ("connection refused", "connection refused"),
+    ],
+)
+def test_a_former_password_must_be_refused_for_being_wrong(answer: str | None, problem: str | None) -> None:
+    databases = [{"name": "cpq", "owner": "cpq_owner", "connect": ["cpq_api"]}]
+    refused = pytest.raises(module.ServerError, match=problem) if problem else nullcontext()
+
+    with refused:
+        module.prove_refusals(Door(answer), "db", {"cpq_api": "former"}, databases)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+from app.contracts.compatibility.interfaces import DECLARATIONS, PARTS
 from tests.support.ansible_modules import LIBRARY, load
 
+for name in ("host_identity", "proxy_socket"):
+    sys.modules[f"ansible.module_utils.{name}"] = load(name, LIBRARY.parent / "module_utils")
 FACTS = load("release_facts")
 FILTERS = load("release", LIBRARY.parent / "filter_plugins")
 
@@ -39,13 +43,55 @@ def test_contracts_are_those_of_each_installed_release_whichever_unit_has_them(t
     }
 
 
+def test_what_is_looked_for_is_what_is_compared_and_planned_by() -> None:
+    assert dict(FACTS.INTERFACES) == {**PARTS, **DECLARATIONS}
+
+
+def test_interfaces_that_only_some_units_carry_are_brought_together(tmp_path: Path) -> None:
+    install(tmp_path, "admin", "release-1", CONTRACTS)
+    install(tmp_path, "api", "release-1", CONTRACTS | {"openapi.yml": "paths: {}"})
+
+    assert FACTS.contracts(tmp_path)["release-1"]["openapi"] == {"openapi.yml": "paths: {}"}
+
+
 def test_contracts_of_all_hosts_are_brought_together() -> None:
     hostvars: dict[str, Any] = {
-        "api-1": {"facts": {"contracts": {"release-1": {"topics": {}}}}},
-        "api-2": {"facts": {"contracts": {"release-2": {"topics": {}}}}},
+        "api-1": {"facts": {"contracts": {"release-1": {"topics": {"a.yml": ""}}}}},
+        "api-2": {"facts": {"contracts": {"release-2": {"topics": {"a.yml": ""}}}}},
+        "admin-1": {"facts": {"contracts": {"release-1": {"settings": {"settings.json": "{}"}}}}},
         "db-1": {},
     }
 
     found = FILTERS.release_contracts({"all": list(hostvars)}, hostvars, "facts")
 
-    assert sorted(found) == ["release-1", "release-2"]
+    assert found == {
+        "release-1": {"topics": {"a.yml": ""}, "settings": {"settings.json": "{}"}},
+        "release-2": {"topics": {"a.yml": ""}},
+    }
+
+
+def test_what_an_inventory_gives_is_what_it_says_of_a_unit_and_of_its_instances() -> None:
+    services = {
+        "worker": {
+            "environment": {"LOG_LEVEL": "INFO"},
+            "instances": {"starter": {"environment": {"WORKER_GROUP": "starter"}}},
+        }
+    }
+
+    given = FILTERS.given_settings(services, {"worker": {"credentials": ["db-password"]}})
+
+    assert given == {"worker": ["LOG_LEVEL", "WORKER_GROUP", "db-password"]}
+    assert FILTERS.release_given_settings({"all": ["a", "b"]}, {"a": {}, "b": {"release_given": given}}) == given
+
+
+def test_topics_in_use_are_those_of_installed_units_and_not_of_the_commands_that_came_first() -> None:
+    before = {
+        "installed": {"admin": "new", "relay": "old"},
+        "contracts": {
+            "old": {"topics": {"orders.v1.yml": "", "orders.v1.dlq.yml": ""}},
+            "new": {"topics": {"orders.v1.yml": "", "quotes.v1.yml": ""}},
+        },
+    }
+    hostvars = {"a-1": {"before": before}, "db-1": {}}
+
+    assert FILTERS.release_topics({"all": ["a-1", "db-1"]}, hostvars, "before") == ["orders.v1", "orders.v1.dlq"]

@@ -15,6 +15,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Monke
         "APP_ENV": "ci",
         "APP_INSTANCE_ID": "relay-1",
         "TENANT_MODE": "multi",
+        "OTLP_ENDPOINT": "",
+        "TLS_CA_FILE": "",
         "LOG_LEVEL": "INFO",
         "METRICS_BIND": "127.0.0.1:9120",
         "RELAY_BATCH_SIZE": "100",

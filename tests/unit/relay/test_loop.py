@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from app.entrypoints.relay.loop import Pace, Relay
+from app.messaging.colours import Colour
 from app.messaging.envelope import SHARDS, Envelope
 from app.messaging.outbox import (
     Backlog,
@@ -27,6 +28,7 @@ from app.messaging.payload_contract import SchemaContract
 from app.messaging.retry import Backoff, Unavailable
 from app.runtime.metrics import RelayMetrics
 from app.runtime.shutdown import Shutdown
+from tests.support.colours import ColouredProcess
 from tests.support.events import order_event
 
 PACE = Pace(batch_size=10, poll_interval=0.01, lease_duration=timedelta(seconds=15))
@@ -176,6 +178,7 @@ class Bench:
     notifier: RecordingNotifier
     registry: CollectorRegistry
     clock: HandClock
+    process: ColouredProcess
 
     def figure(self, name: str, labels: Mapping[str, str] | None = None) -> float | None:
         return self.registry.get_sample_value(name, dict(labels or {}))
@@ -192,15 +195,19 @@ def bench(
     publisher: FakePublisher | None = None,
     feeds: int = 3,
     contract: PayloadContract | None = None,
+    colour: Colour = Colour.NONE,
+    look_interval: float = 0.01,
 ) -> Bench:
     shutdown, registry, clock = Shutdown(), CollectorRegistry(), HandClock()
     store, publisher = FakeStore(list(events)), publisher or FakePublisher()
     notifier = RecordingNotifier(shutdown, feeds)
     fake_contract = FakeContract()
+    process = ColouredProcess(clock, colour, look_interval=look_interval)
     relay = Relay(
         store=store,
         contract=contract or fake_contract,
         publisher=publisher,
+        standing=process.standing,
         wake=asyncio.Event(),
         shutdown=shutdown,
         metrics=RelayMetrics(registry),
@@ -210,7 +217,7 @@ def bench(
         event_backoff=Backoff(1, 300, chance=lambda: 1.0),
         outage_backoff=Backoff(0.01, 0.01),
     )
-    return Bench(relay, store, fake_contract, publisher, notifier, registry, clock)
+    return Bench(relay, store, fake_contract, publisher, notifier, registry, clock, process)
 
 
 async def test_claimed_events_are_published_and_then_marked() -> None:
@@ -448,3 +455,61 @@ async def test_a_short_outage_is_no_reason_to_give_shards_up() -> None:
 
     assert it.store.released is None
     assert it.figure("cpq_relay_published_total") == 1
+
+
+async def test_a_relay_whose_colour_does_not_work_stands_by_and_says_so() -> None:
+    it = bench(event(1), colour=Colour.GREEN, feeds=20)
+    it.store.taken_over = {3: 7}
+
+    await it.relay.start()
+    async with asyncio.timeout(5):
+        await it.relay.run()
+
+    assert it.store.released == {3: 7}, "what a former life held goes to those that work"
+    assert it.store.claimed == []
+    assert it.publisher.sent == []
+    assert it.figure("cpq_relay_shards") == 0
+    assert it.notifier.statuses == ["standing by: processes without a colour work, epoch 0, 1 events waiting"]
+
+
+async def test_a_relay_takes_shards_when_its_turn_comes_and_leaves_them_when_it_is_over() -> None:
+    it = bench(event(1), colour=Colour.GREEN, feeds=1000)
+
+    async def run() -> None:
+        await it.relay.start()
+        await it.relay.run()
+
+    running = asyncio.create_task(run())
+    async with asyncio.timeout(5):
+        await it.process.flip(Colour.GREEN)
+        while not it.store.settled:  # noqa: ASYNC110 (looks at what the relay does by itself)
+            await asyncio.sleep(0.005)
+        assert it.figure("cpq_relay_shards") == SHARDS
+        await it.process.flip(Colour.BLUE)
+        while it.figure("cpq_relay_shards"):  # noqa: ASYNC110 (see above)
+            await asyncio.sleep(0.005)
+    running.cancel()
+
+    assert it.store.released == dict.fromkeys(range(SHARDS), 1)
+
+
+async def test_a_refused_outcome_lets_the_relay_look_at_once() -> None:
+    """The other colour took over in the middle of a batch: what Kafka has is not marked here, and nothing more is sent."""
+    it = bench(event(1), event(2), feeds=1000, look_interval=3600)
+    settle = it.store.settle
+
+    async def refused(leases: Leases, settlements: Sequence[Settlement]) -> Settled:
+        await it.process.flip(Colour.GREEN)
+        it.process.write()
+        return await settle(leases, settlements)
+
+    it.store.settle = refused  # type: ignore[method-assign]  # as the database would
+    running = asyncio.create_task(it.run())
+    async with asyncio.timeout(5):
+        while it.store.released is None:  # noqa: ASYNC110 (looks at what the relay does by itself)
+            await asyncio.sleep(0.005)
+    running.cancel()
+
+    assert len(it.publisher.sent) == 2
+    assert it.store.settled == []
+    assert it.process.held.epoch is None

@@ -18,7 +18,7 @@ from app.settings.declaration import Category, Change, is_secret, setting_of, va
 from app.settings.reader import OUR_PREFIXES, parse
 from app.settings.units import RUNNING, UNITS
 from app.settings.worker import WorkerSettings
-from tests.support.settings_table import ALL, BEGIN, END, PAGE, table
+from tests.support.settings_table import ALL, BEGIN, END, PAGE, SCHEMA, SYSTEMD_GIVES, schema, table
 
 SETTINGS = Path(__file__).resolve().parents[3] / "app/settings"
 WHY = RepairReason("ana", "ticket 4711: calls fail")
@@ -34,7 +34,7 @@ def test_every_setting_declares_category_and_change_rule(unit: str) -> None:
 def test_every_duration_has_a_longest_value(unit: str) -> None:
     for name, described in ALL[unit].model_fields.items():
         if described.annotation is timedelta:
-            assert re.search(r", at most PT\d+[HMS]$", value_class(described)), name
+            assert re.search(r", at most P(T\d+[HMS]|\d+D)$", value_class(described)), name
 
 
 def test_a_setting_without_a_declaration_is_found() -> None:
@@ -55,7 +55,7 @@ def test_every_name_begins_as_ours() -> None:
         name.upper()
         for model in ALL.values()
         for name, described in model.model_fields.items()
-        if not is_secret(described) and name != "state_directory"  # systemd's own name
+        if not is_secret(described) and name not in SYSTEMD_GIVES
     }
 
     assert not [name for name in names if not name.startswith(OUR_PREFIXES)]
@@ -74,6 +74,7 @@ def test_the_page_shows_the_settings_as_they_are_declared() -> None:
     shown = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
 
     assert shown == table(), "run python -m tests.support.settings_table"
+    assert SCHEMA.read_text() == schema(), "run python -m tests.support.settings_table"
 
 
 @dataclass

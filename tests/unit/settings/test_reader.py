@@ -11,11 +11,14 @@ from app.runtime.logging import configure, get_logger
 from app.settings.api import ApiSettings
 from app.settings.reader import EXIT_CONFIG, SettingsError, check, read, take_environment
 from app.settings.shared import TENANT_MODES_TO_COME
+from app.settings.units import UNITS
 
 VALID = {
     "APP_ENV": "local",
     "APP_INSTANCE_ID": "api-1",
     "TENANT_MODE": "multi",
+    "OTLP_ENDPOINT": "",
+    "TLS_CA_FILE": "",
     "LOG_LEVEL": "INFO",
     "METRICS_BIND": "127.0.0.1:9100",
     "HTTP_BIND": "0.0.0.0:8080",
@@ -23,6 +26,8 @@ VALID = {
     "API_HOSTS": "3",
     "DB_URL": "postgresql://cpq_api@db.test:5432/cpq",
     "DB_POOL_MAX": "10",
+    "DB_READ_URL": "",
+    "DB_READ_POOL_MAX": "4",
     "DB_STATEMENT_TIMEOUT": "PT5S",
     "REDIS_URL": "redis://api@redis.test:6379/0",
     "AUTH_ISSUER": "https://issuer.test",
@@ -57,6 +62,17 @@ def test_a_valid_environment_is_read(credentials: Path) -> None:
     assert SECRET not in repr(settings)
 
 
+def test_a_secret_that_is_being_rotated_has_a_former_one(credentials: Path) -> None:
+    (credentials / "db-password").write_text("the new one\nthe former one\n")
+    settings = read(ApiSettings, VALID, credentials)
+
+    assert settings.db_password.get_secret_value() == "the new one"
+    assert settings.db_password.accepted == ("the new one", "the former one")
+    assert settings.redis_password.accepted == (SECRET,)
+    assert (settings.db_password.other, settings.redis_password.other) == ("the former one", None)
+    assert "one" not in repr(settings.db_password)
+
+
 @pytest.mark.parametrize("name", sorted(VALID))
 def test_a_missing_variable_is_named(name: str, credentials: Path) -> None:
     environ = {key: value for key, value in VALID.items() if key != name}
@@ -69,7 +85,7 @@ def test_a_misspelt_variable_is_named_with_the_right_one(credentials: Path) -> N
     environ = {("DB_ULR" if key == "DB_URL" else key): value for key, value in VALID.items()}
 
     assert problems(environ, credentials) == [
-        "DB_URL: missing; expected PostgreSQL URL without a password",
+        "DB_URL: missing; expected PostgreSQL URL without a password, of one or more hosts",
         "DB_ULR: unknown, no setting of this unit; did you mean DB_URL?",
     ]
 
@@ -147,6 +163,21 @@ def test_an_unknown_tenant_mode_is_told_which_are_known(credentials: Path) -> No
         ("DB_STATEMENT_TIMEOUT", "P9999D"),
         ("DB_STATEMENT_TIMEOUT", "PT10M0.001S"),
         ("DB_URL", "postgresql://u@h:port/x"),
+        ("DB_URL", "postgresql://u@h1:5432,h2:70000/x"),
+        ("DB_URL", "postgresql://u@h1:5432,/x"),
+        ("DB_URL", "postgresql://u@h/x?"),
+        ("DB_URL", "postgresql://u@h/x?password=a"),
+        ("DB_URL", "postgresql://u@h/x?host=elsewhere"),
+        ("DB_URL", "postgresql://u@h/x?sslmode=require"),
+        ("DB_URL", "postgresql://u@h/x?sslmode=verify-full&sslmode=verify-full"),
+        ("DB_URL", "postgresql://u@h/x?target_session_attrs=any"),
+        ("DB_URL", "postgresql://u@h/x?sslrootcert=ca.pem"),
+        ("DB_URL", "postgresql://u@h/x#y"),
+        ("DB_URL", "postgresql://u@h1,h2/x?target_session_attrs=prefer-standby"),
+        ("DB_READ_URL", "postgresql://u@h1,h2/x?target_session_attrs=primary"),
+        ("DB_READ_URL", "postgresql://u@h/x"),
+        ("DB_READ_URL", "postgresql://u@h1,/x?target_session_attrs=prefer-standby"),
+        ("DB_READ_URL", "postgresql://u:secret@h/x?target_session_attrs=prefer-standby"),
         ("REDIS_URL", "redis://u@h:99999/0"),
     ],
 )
@@ -154,6 +185,26 @@ def test_a_wrong_value_is_named_by_its_variable(name: str, value: str, credentia
     (problem,) = problems(VALID | {name: value}, credentials)
 
     assert problem.startswith(f"{name}: ")
+
+
+def test_a_database_of_several_hosts_is_reached_by_its_primary_and_trusted_by_its_authority(credentials: Path) -> None:
+    url = (
+        "postgresql://u@h1:5432,h2:5432/x?target_session_attrs=primary&sslmode=verify-full&sslrootcert=/etc/tls/ca.pem"
+    )
+
+    assert read(ApiSettings, VALID | {"DB_URL": url}, credentials).db_url == url
+
+
+def test_queries_find_a_standby_by_the_same_hosts_and_trust(credentials: Path) -> None:
+    url = "postgresql://u@h1:5432,h2:5432/x?target_session_attrs=prefer-standby&sslmode=verify-full&sslrootcert=/etc/tls/ca.pem"
+
+    assert read(ApiSettings, VALID | {"DB_READ_URL": url}, credentials).db_read_url == url
+
+
+def test_only_units_that_answer_queries_know_of_a_standby() -> None:
+    knowing = {unit for unit, model in UNITS.items() if any("read_url" in name for name in model.model_fields)}
+
+    assert knowing == {"api", "console"}
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -179,8 +230,9 @@ def test_a_credential_that_is_missing_or_empty_is_named(credentials: Path) -> No
     ]
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated(credentials: Path) -> None:
-    (problem,) = problems(VALID | {"DB_URL": f"postgresql://api:{SECRET}@h/cpq"}, credentials)
+@pytest.mark.parametrize("hosts", ["h", "h1:5432,h2:5432"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(hosts: str, credentials: Path) -> None:
+    (problem,) = problems(VALID | {"DB_URL": f"postgresql://api:{SECRET}@{hosts}/cpq"}, credentials)
 
     assert "expected no password in the URL: it is a credential" in problem
     assert SECRET not in problem

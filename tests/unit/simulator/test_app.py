@@ -47,9 +47,9 @@ def client(tmp_path: Path, shutdown: Shutdown) -> Iterator[testing.TestClient]:
     yield testing.TestClient(
         create_app(
             issuer=Issuer(URL, "cpq-oms", tmp_path, SystemClock(), UuidV7Ids()),
-            client_secret="of-the-client",
+            client_secrets=["of-the-client"],
             systems=SYSTEMS,
-            tokens={system: f"{system}-token" for system in SYSTEMS},
+            tokens={system: [f"{system}-token"] for system in SYSTEMS},
             environment="tests",
             kind="non-production",
             around=Surroundings(Behaviours(SYSTEMS), ledger, finisher, metrics, shutdown),

@@ -52,7 +52,7 @@ def test_an_interrupted_release_must_stop(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_kills_fall_in_different_phases_and_follow_from_the_seed() -> None:
     set_up, release = stages.phases()
-    every = [stages.cuts(seed) for seed in range(200)]
+    every = [stages.cuts(seed) for seed in range(1000)]
 
     assert {first.play for first, _, _ in every} == set(set_up)
     assert {second.play for _, second, _ in every} == {*set_up, *release}

@@ -98,6 +98,8 @@ class Observed:
     def job(self, job_type: str, outcome: str) -> None:
         self.outcomes.append(outcome)
 
+    def in_flight(self, job_type: str, jobs: int) -> None: ...
+
     def engine(self, *, up: bool) -> None:
         self.engine_states.append(up)
 
@@ -392,3 +394,44 @@ async def test_no_more_jobs_are_worked_on_than_there_are_turns(gateway: Gateway)
         await until(lambda: len(gateway.settled) == 6)
 
     assert highest == 2
+
+
+async def test_a_worker_that_rests_takes_no_job_and_goes_on_when_it_is_told(gateway: Gateway) -> None:
+    async with Serving(always(CompleteJob())) as serving:
+        await until(lambda: bool(gateway.asked_for))
+        serving.worker.rest()
+        # Brought by the poll that was out already.
+        gateway.jobs.put_nowait(job(1))
+        await until(lambda: 1 in gateway.settled)
+        polls = len(gateway.asked_for)
+        gateway.jobs.put_nowait(job(2))
+        await asyncio.sleep(0.1)
+        assert (len(gateway.asked_for), serving.worker.is_stalled()) == (polls, False)
+
+        serving.worker.go_on()
+        await until(lambda: 2 in gateway.settled)
+
+    assert gateway.settled == {1: 5, 2: "completed"}
+    assert serving.observed.outcomes == ["handed_back", "completed"]
+
+
+async def test_a_rest_does_not_wait_for_the_pause_of_a_failed_job(gateway: Gateway) -> None:
+    gateway.jobs.put_nowait(job(1))
+    async with Serving(always(FailJob(4, "down", timedelta(seconds=20)))) as serving:
+        await until(lambda: serving.worker.running == 1)
+        await asyncio.sleep(0.05)
+        assert gateway.settled == {}
+        serving.worker.rest()
+        await until(lambda: serving.worker.running == 0)
+
+    assert gateway.settled == {1: 4}
+
+
+async def test_a_worker_that_rests_stops_at_once(gateway: Gateway) -> None:
+    async with Serving(always(CompleteJob())) as serving:
+        serving.worker.rest()
+        await asyncio.sleep(0.05)
+        started = asyncio.get_running_loop().time()
+
+    assert asyncio.get_running_loop().time() - started < 1
+    assert gateway.settled == {}

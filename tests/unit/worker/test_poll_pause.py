@@ -56,6 +56,8 @@ class Observed:
 
     def engine(self, *, up: bool) -> None: ...
 
+    def in_flight(self, job_type: str, jobs: int) -> None: ...
+
 
 class LoopClock:
     """The event loop's own time."""

@@ -24,6 +24,8 @@ ENVIRONMENT = {
     "APP_ENV": "test",
     "APP_INSTANCE_ID": "tests",
     "TENANT_MODE": "multi",
+    "OTLP_ENDPOINT": "",
+    "TLS_CA_FILE": "",
     "LOG_LEVEL": "INFO",
     "METRICS_BIND": "127.0.0.1:9100",
     "DB_URL": "postgresql://cpq_worker@127.0.0.1:5432/cpq",

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.contracts import compatibility, loader
-from app.contracts.compatibility import Published
-from app.entrypoints.admin import dispatch
-from app.entrypoints.admin.outcome import Outcome
-from app.entrypoints.admin.wiring import Session
+from app.contracts.compatibility import events
+from app.contracts.compatibility.events import Published
 
 SCHEMA: dict[str, Any] = {
     "$id": "urn:cpq-oms:events:parcel.v1",
@@ -46,7 +40,7 @@ def published(schema: dict[str, Any] | None = None, topic: dict[str, Any] | None
 def after(change: Change) -> list[str]:
     schema = copy.deepcopy(SCHEMA)
     change(schema)
-    return list(compatibility.problems(published(), published(schema)))
+    return list(events.problems(published(), published(schema)))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +97,21 @@ def test_what_only_grows_or_says_the_same_is_allowed(change: Change) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda s: s["properties"].update(colour={"type": "string"}), "colour: is new"),
+        (lambda s: s["properties"]["stops"]["items"]["properties"].update(at={}), "stops[].at: is new"),
+        (lambda s: s["properties"]["eventType"]["enum"].append("ParcelFound"), "eventType: enum: also ParcelFound"),
+    ],
+)
+def test_what_readers_meet_as_new_is_told(change: Change, line: str) -> None:
+    schema = copy.deepcopy(SCHEMA)
+    change(schema)
+
+    assert list(events.additions(published(), published(schema))) == [f"events/parcel.v1.schema.json: {line}"]
+
+
+@pytest.mark.parametrize(
     ("change", "problem"),
     [
         ({"partition_key": "customerId"}, "partition_key: was parcelId, is customerId"),
@@ -112,7 +121,7 @@ def test_what_only_grows_or_says_the_same_is_allowed(change: Change) -> None:
     ],
 )
 def test_a_topic_that_became_another_is_named(change: dict[str, Any], problem: str) -> None:
-    [line] = compatibility.problems(published(), published(topic=TOPIC | change))
+    [line] = events.problems(published(), published(topic=TOPIC | change))
 
     assert line.startswith(f"topics/oms.parcel.events.v1.yml: {problem}")
 
@@ -120,17 +129,17 @@ def test_a_topic_that_became_another_is_named(change: dict[str, Any], problem: s
 def test_a_topic_or_schema_that_is_gone_is_named_and_a_new_one_is_not() -> None:
     nothing = Published({}, {})
 
-    assert [line.split(";")[0] for line in compatibility.problems(published(), nothing)] == [
+    assert [line.split(";")[0] for line in events.problems(published(), nothing)] == [
         "topics/oms.parcel.events.v1.yml: is gone",
         "events/parcel.v1.schema.json: is gone",
     ]
-    assert list(compatibility.problems(nothing, published())) == []
+    assert list(events.problems(nothing, published())) == []
 
 
 def test_a_topic_without_promise_may_change_and_go() -> None:
     loose = published(topic=TOPIC | {"compatibility": "none"})
 
-    assert list(compatibility.problems(loose, Published({}, loose.schemas))) == []
+    assert list(events.problems(loose, Published({}, loose.schemas))) == []
 
 
 @pytest.mark.parametrize(
@@ -144,83 +153,4 @@ def test_a_topic_without_promise_may_change_and_go() -> None:
     ],
 )
 def test_the_order_of_releases_is_that_of_their_ids(release_id: str, other: str, *, earlier: bool) -> None:
-    assert compatibility.is_earlier(release_id, other) is earlier
-
-
-def test_the_schemas_of_this_repository_are_compatible_with_themselves() -> None:
-    mine = compatibility.read(loader.DIRECTORY)
-
-    assert list(compatibility.problems(mine, mine)) == []
-
-
-@pytest.fixture
-def previous(tmp_path: Path) -> Path:
-    copied = tmp_path / "contracts"
-    shutil.copytree(loader.DIRECTORY, copied, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    return copied
-
-
-def add_field(contracts: Path) -> None:
-    path = contracts / "events" / "order.v1.schema.json"
-    schema = json.loads(path.read_text())
-    schema["properties"]["salesChannel"] = {"type": "string"}
-    path.write_text(json.dumps(schema))
-
-
-def judge(release_id: str, installed_id: str, contracts: Path) -> Outcome:
-    files = {
-        "topics": {path.name: path.read_text() for path in (contracts / "topics").iterdir()},
-        "events": {path.name: path.read_text() for path in (contracts / "events").iterdir()},
-    }
-    document = {"release_id": release_id, "installed": {installed_id: files}}
-    return dispatch.run(["topics", "compatibility"], Session({}, "tests", document))
-
-
-def test_the_command_compares_two_folders_and_needs_no_settings(previous: Path) -> None:
-    words = ["topics", "compatibility", "--previous", str(previous)]
-    assert dispatch.run(words, Session({}, "tests")).exit_code == 0
-
-    add_field(previous)
-
-    outcome = dispatch.run(words, Session({}, "tests"))
-    assert outcome.exit_code == 1
-    assert outcome.problems[0].startswith("events/order.v1.schema.json: salesChannel: is gone")
-
-
-def test_a_release_that_goes_back_is_judged_by_the_one_it_leaves(previous: Path) -> None:
-    add_field(previous)
-
-    forward = judge("cpq-oms-2026.11.22-010", "cpq-oms-2026.11.22-009", previous)
-    back = judge("cpq-oms-2026.11.22-010", "cpq-oms-2026.11.22-011", previous)
-
-    assert forward.exit_code == 1
-    assert forward.problems[0].startswith("beside cpq-oms-2026.11.22-009: events/order.v1.schema.json: salesChannel")
-    assert back.exit_code == 0
-
-
-def test_a_first_release_has_nothing_to_be_compared_with() -> None:
-    document = {"release_id": "cpq-oms-2026.11.22-001", "installed": {}}
-
-    assert dispatch.run(["topics", "compatibility"], Session({}, "tests", document)).exit_code == 0
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        [],
-        {"release_id": "cpq-oms-2026.11.22-001"},
-        {"release_id": "cpq-oms-2026.11.22-001", "installed": {"x": {"topics": {"a.yml": "["}, "events": {}}}},
-    ],
-)
-def test_an_input_that_cannot_be_read_is_refused(document: object) -> None:
-    outcome = dispatch.run(["topics", "compatibility"], Session({}, "tests", document))
-
-    assert outcome.exit_code == 1
-    assert "contracts cannot be read" in outcome.problems[0]
-
-
-def test_a_folder_without_contracts_is_refused(tmp_path: Path) -> None:
-    outcome = dispatch.run(["topics", "compatibility", "--current", str(tmp_path)], Session({}, "tests"))
-
-    assert outcome.exit_code == 1
-    assert "has no *.yml" in outcome.problems[0]
+    assert events.is_earlier(release_id, other) is earlier
