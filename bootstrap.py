@@ -17,6 +17,7 @@ import difflib
 import fcntl
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -41,17 +42,18 @@ PACKAGES = "lib/python3*/site-packages/*.dist-info"
 INVENTORIES = (ROOT / "inventories", ROOT / "tests/support/inventories")
 
 # What the control machine itself needs. The hosts' packages are in the role nspawn_host.
-BASE_PACKAGES = ("make", "python3-venv")
+BASE_PACKAGES = ("make", "openssh-client", "python3-venv")
 HOST_PACKAGES = (
     "iproute2",
     "maven",
     "mmdebstrap",
     "nftables",
     "openjdk-17-jdk-headless",
-    "openssh-client",
     "rsync",
     "systemd-container",
 )
+# What a stage of the tests needs besides: a real browser for the console's pages.
+STAGE_PACKAGES = {"topology": ("chromium", "chromium-driver")}
 
 # There while packages are being installed: a run that finds it finishes what an earlier one was killed in.
 UNFINISHED_PACKAGES = Path("/var/cache/cpq-oms/packages.unfinished")
@@ -62,13 +64,28 @@ PACKAGE_LOCKS = tuple(
 )
 PACKAGE_LOCK_SECONDS = 300
 
+# Where rehearsals of environments keep their hosts; what an environment itself owns is elsewhere.
+REHEARSALS = Path("/var/lib/cpq-oms")
+
 JARS = "playbooks/jars.yml"
+SECRETS = "playbooks/secrets.yml"
+SIMULATOR = "playbooks/simulator.yml"
+REHEARSAL = "playbooks/rehearsal.yml"
+EVIDENCE = "playbooks/rehearsal_evidence.yml"
+STAND_IN = "playbooks/rehearsal/stand_in.yml"
 HOSTS = "playbooks/hosts.yml"
 DOWN = "playbooks/hosts_down.yml"
 PORTS = "playbooks/ports.yml"
 SITE = "playbooks/site.yml"
-BUILD = "playbooks/build.yml"
+BUNDLE = "playbooks/bundle.yml"
 RELEASE = "release.yml"
+DRIFT = "playbooks/drift.yml"
+READINESS = "playbooks/readiness.yml"
+CONTRACT = "playbooks/contract.yml"
+LOAD = "playbooks/load.yml"
+EXIT_DRIFT = 3
+# Reports and what was last seen of each environment, which another one can be compared with when that one is not up.
+RECORDINGS = ROOT / "dist/drift"
 
 
 class SetUpError(Exception):
@@ -86,7 +103,25 @@ class Environment:
     @property
     def state(self) -> Path:
         """Return the folder of the environment's hosts, keys and secrets."""
+        if self.is_rehearsed:
+            return REHEARSALS / self.name
         return Path(self.variables["cpq_state_dir"])
+
+    @property
+    def is_rehearsed(self) -> bool:
+        """Tell whether its machines exist elsewhere, so that those made here live in a network of their own."""
+        return self.variables.get("cpq_machines") == "existing"
+
+    @property
+    def has_simulator(self) -> bool:
+        """Tell whether its own bundle holds the simulator, as release.yml of the inventory says."""
+        path = self.inventory / "group_vars/all/release.yml"
+        return path.is_file() and "release_simulator: true" in path.read_text()
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Return what goes before a command that is to see the environment's hosts and, in a rehearsal, nothing else."""
+        return ("ip", "netns", "exec", f"cpq-{self.name}") if self.is_rehearsed else ()
 
     @property
     def cache(self) -> Path:
@@ -114,8 +149,8 @@ class Progress:
             print(f"[{number}/{self.total}] {title}: {self.times[-1][1]:.1f} s", flush=True)
 
     def table(self, played: Sequence[tuple[str, float]] = ()) -> str:
-        """Return all step times, Ansible's plays in place of the one step that ran them."""
-        rows = [*(self.times[:-1] if played else self.times), *played]
+        """Return all step times, Ansible's plays in place of the steps that ran them."""
+        rows = [*(row for row in self.times if not (played and row[0].startswith("Playbooks "))), *played]
         width = max(len(title) for title, _ in rows)
         lines = [f"  {title:<{width}} {seconds:8.1f} s" for title, seconds in rows]
         total = sum(seconds for _, seconds in self.times)
@@ -126,12 +161,14 @@ class Progress:
 
 
 def environments() -> dict[str, Path]:
-    """Find every inventory whose machines are made here."""
+    """Find every inventory: its machines are made here, or can be rehearsed here."""
     found = {}
     for folder in INVENTORIES:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             settings = path / "group_vars/all/environment.yml"
-            if settings.is_file() and re.search(r"^cpq_machines: nspawn\b", settings.read_text(), re.MULTILINE):
+            if settings.is_file() and re.search(
+                r"^cpq_machines: (nspawn|existing)\b", settings.read_text(), re.MULTILINE
+            ):
                 found[path.name] = path
     return found
 
@@ -143,9 +180,7 @@ def find_environment(name: str) -> Environment:
     """
     inventory = Path(name).resolve() if "/" in name else environments().get(name)
     if inventory is None:
-        raise SetUpError(
-            f"ENV '{name}' is unknown or its machines are not made here; known: {', '.join(sorted(environments()))}"
-        )
+        raise SetUpError(f"ENV '{name}' is unknown; known: {', '.join(sorted(environments()))}")
     path = inventory / "group_vars/all/environment.yml"
     if not path.is_file():
         raise SetUpError(
@@ -163,75 +198,14 @@ def find_environment(name: str) -> Environment:
 
 
 def check_variables(environment: Environment, *, services: bool) -> list[str]:
-    """Find variables that the inventory sets and nothing reads, or, with services, that something reads and nothing sets.
+    """Hold the inventory to inventories/schema.yml: a misspelt name stops here and not in the middle of a release.
 
-    Names alone are compared, as text: what the inventory sets must be an option of a role or be named by a playbook, a
-    role or another variable. So a misspelt name stops here and not in the middle of a release.
+    The judge is the one that every playbook asks too, so it needs the virtual environment.
     """
-    options, required = _role_options()
-    # An inventory may share another's folders by links, which rglob does not follow.
-    folders = os.walk(environment.inventory / "group_vars", followlinks=True)
-    files = sorted(Path(folder, name) for folder, _, names in folders for name in names if name.endswith(".yml"))
-    set_in: dict[str, Path] = {}
-    for path in files:
-        for name in re.findall(r"^([A-Za-z_]\w*):", path.read_text(), re.MULTILINE):
-            set_in.setdefault(name, path)
-    playbooks = "\n".join(path.read_text() for path in _playbook_files())
-    values = re.sub(r"^\w+:", "", "\n".join(path.read_text() for path in files), flags=re.MULTILINE)
-    read = set(re.findall(r"\b[a-z]\w+", f"{values}\n{playbooks}")).union(*options.values())
-    # A playbook may put a name together, 'app_service_' ~ unit; then the role judges what it finds under it.
-    prefixes = ("ansible_", *re.findall(r"'([a-z]\w*_)'\s*~", f"{values}\n{playbooks}"))
-    unread = {name: path for name, path in set_in.items() if name not in read and not name.startswith(prefixes)}
-    problems = [
-        f"{_shown(path)}: nothing reads {name}; {_remedy(_nearest(name, read - set(set_in)))}"
-        for name, path in sorted(unread.items())
-    ]
-    if not services:
-        return problems
-    # A misspelt name is missing under its right one too: one mistake, one line.
-    set_in |= {meant: path for name, path in unread.items() if (meant := _nearest(name, read - set(set_in)))}
-    passed = set(re.findall(r"^\s+(\w+):", playbooks, re.MULTILINE))
-    problems += [
-        f"{environment.inventory.name}: {name} is used and set nowhere; {_remedy(_nearest(name, set_in))}"
-        for name in sorted(_names_in_expressions(f"{values}\n{playbooks}") - set(set_in) - passed)
-    ]
-    # A role that no playbook applies yet cannot miss anything.
-    used = {role for role in required if re.search(rf"(?:role|name): {role}\b", playbooks)}
-    problems += [
-        f"{environment.inventory.name}: {name} is required by the role {role} and set nowhere; {_remedy(_nearest(name, set_in))}"
-        for role in sorted(used)
-        for name in sorted(required[role] - set(set_in) - passed)
-    ]
-    return problems
-
-
-def _role_options() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    options: dict[str, set[str]] = {}
-    required: dict[str, set[str]] = {}
-    for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
-        role = path.parent.parent.name
-        blocks = re.split(rf"^\s+(?=(?:{role}_\w+):)", path.read_text(), flags=re.MULTILINE)[1:]
-        options[role] = {block.partition(":")[0] for block in blocks}
-        required[role] = {
-            # Of the option itself, in either way to write it, and not of an option of its own.
-            block.partition(":")[0]
-            for block in blocks
-            if re.search(r"\A.*\brequired: true|^ {8}required: true", block, re.MULTILINE)
-        }
-    return options, required
-
-
-def _playbook_files() -> list[Path]:
-    roots = (ROOT / "playbooks", *(ROOT / "roles").glob("*/tasks"), *(ROOT / "roles").glob("*/templates"))
-    found = [path for root in roots for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
-    return [*found, *(path for path in (ROOT / RELEASE,) if path.is_file())]
-
-
-def _names_in_expressions(text: str) -> set[str]:
-    """Find inventory variables inside {{ }}, leaving out quoted text such as a database role of the same prefix."""
-    expressions = re.findall(r"\{\{(.*?)\}\}", text, re.DOTALL)
-    bare = (re.sub(r"'[^']*'|\"[^\"]*\"", "", expression) for expression in expressions)
-    return {name for expression in bare for name in re.findall(r"(?<![\w.])(?:cpq|secret)_\w+", expression)}
+    judge = ROOT / "playbooks/action_plugins/inventory_preflight.py"
+    words = [str(VENV / "bin/python"), str(judge), str(environment.inventory), *([] if services else ["--hosts-alone"])]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return [] if done.returncode == 0 else (done.stdout or done.stderr).strip().splitlines()
 
 
 def _nearest(name: str, candidates: Iterable[str]) -> str | None:
@@ -262,7 +236,7 @@ def check_python() -> list[str]:
     ]
 
 
-def check_machine(environment: Environment, *, hosts: bool, services: bool) -> list[str]:
+def check_machine(environment: Environment, *, hosts: bool) -> list[str]:
     """Find whatever would stop the set-up later: each finding is the thing and the remedy, in one line.
 
     Without hosts to bring up only the basics count: what is broken must not keep anybody from taking it down.
@@ -274,13 +248,16 @@ def check_machine(environment: Environment, *, hosts: bool, services: bool) -> l
     bridge = judge.bridge_name(environment.variables["cpq_env"])
     return [
         *judge.check_kernel(),
-        *(judge.check_subnet_free(environment.variables["cpq_subnet"], bridge) if shutil.which("ip") else []),
+        *(
+            judge.check_subnet_free(environment.variables["cpq_subnet"], bridge)
+            if shutil.which("ip") and not environment.is_rehearsed
+            else []
+        ),
         *judge.check_disk(environment.cache, 0.5 if list(environment.cache.glob("images/[!.]*")) else 4, "the caches"),
         *judge.check_disk(environment.state, 1, "the hosts"),
         *judge.check_disk(ROOT, 0.2 if venv_is_current() else 1, "the virtual environment"),
         *judge.check_images(environment.cache),
         *check_jars(environment.cache),
-        *check_variables(environment, services=services),
     ]
 
 
@@ -518,13 +495,27 @@ def _locked_block(package: str) -> str:
     return found.group(0)
 
 
-def play(environment: Environment, playbooks: Sequence[str], extra: Sequence[str], times: Path) -> int:
+@dataclass(frozen=True)
+class Pass:
+    """What Ansible is started for once: its playbooks, and what a rehearsal puts around them."""
+
+    playbooks: tuple[str, ...]
+    is_inside: bool = False
+    has_stand_in: bool = False
+
+
+def play(environment: Environment, one: Pass, extra: Sequence[str], times: Path) -> int:
     """Run playbooks in one Ansible process, so that start-up and inventory are paid for once."""
+    inside = environment.inside if one.is_inside else ()
+    # What is played in production as well is played with what production knows, and nothing else.
+    is_own = environment.is_rehearsed and one.playbooks not in {(RELEASE,), (READINESS,)}
     command = [
+        *inside,
         str(VENV / "bin/ansible-playbook"),
-        "-i",
-        str(_shown(environment.inventory)),
-        *playbooks,
+        *("-i", str(_shown(environment.inventory))),
+        *(("-i", STAND_IN) if one.has_stand_in else ()),
+        *one.playbooks,
+        *(("-e", "cpq_rehearsal=true") if is_own else ()),
         *extra,
     ]
     variables = {
@@ -533,6 +524,9 @@ def play(environment: Environment, playbooks: Sequence[str], extra: Sequence[str
         "ANSIBLE_STDOUT_CALLBACK": os.environ.get("ANSIBLE_STDOUT_CALLBACK", "steps"),
         "CPQ_STEP_TIMES": str(times),
     }
+    if inside:
+        # Keys that somebody's agent holds are for real machines.
+        variables.pop("SSH_AUTH_SOCK", None)
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -579,21 +573,36 @@ def stop_on(problems: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Command:
-    """One word of the command line: what it needs to be installed and which playbooks it runs."""
+    """One word of the command line: what it needs to be installed and which playbooks it runs.
+
+    Those of `inside` see the environment's hosts, in a rehearsal from within its network; those of `playbooks` come before
+    them and may fetch what a rehearsal cannot.
+    """
 
     summary: str
     playbooks: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     hosts: bool = True
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether services come to the hosts, so that every variable is read."""
+        return SITE in self.inside
 
 
 COMMANDS = {
     "hosts": Command("bring the hosts up", (HOSTS,)),
-    "rebuild": Command("make the hosts anew, their disks included", (HOSTS,), ("-e", "nspawn_host_rebuild=true")),
-    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (JARS, HOSTS, PORTS, SITE)),
-    "build": Command("build the artifacts", (BUILD,), hosts=False),
+    "rebuild": Command("make the hosts anew, their disks included", (HOSTS,), extra=("-e", "nspawn_host_rebuild=true")),
+    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (JARS, HOSTS), (PORTS, SITE)),
+    "bundle": Command("build and sign the bundle", (BUNDLE,), hosts=False),
     "release": Command(
-        "everything: hosts, services, artifacts, release, smoke", (JARS, HOSTS, PORTS, SITE, BUILD, RELEASE)
+        "everything: hosts, services, signed bundle, release, smoke", (JARS, HOSTS, BUNDLE), (PORTS, SITE, RELEASE)
+    ),
+    "up": Command(
+        "the same for any environment; where its machines are elsewhere, as a rehearsal",
+        (JARS, HOSTS, BUNDLE, SIMULATOR),
+        (PORTS, SITE, RELEASE),
     ),
     "down": Command("remove the hosts and everything made for them", (DOWN,), hosts=False),
 }
@@ -602,28 +611,66 @@ COMMANDS = {
 def prepare(environment: Environment, progress: Progress, command: Command) -> None:
     """Check first, then install what is missing."""
     with progress.step("Check the machine and the inventory"):
-        stop_on(check_machine(environment, hosts=command.hosts, services=SITE in command.playbooks))
+        stop_on(check_machine(environment, hosts=command.hosts))
     with progress.step("Debian packages"):
         install_packages((*BASE_PACKAGES, *HOST_PACKAGES))
     with progress.step("Virtual environment from locked requirements"):
         install_venv(environment.cache)
+    if command.hosts:
+        # What judges it comes with the virtual environment. No host has been touched yet.
+        stop_on(check_variables(environment, services=command.is_whole))
+
+
+def passes(environment: Environment, command: Command) -> list[Pass]:
+    """List what Ansible is started for: once, or in a rehearsal several times.
+
+    A rehearsal has its own secrets before everything and, where the external systems are real ones, a machine that stands
+    for them before the release; what was rehearsed is put on record. No playbook that the real environment uses hears of that machine.
+    """
+    if not environment.is_rehearsed:
+        return [Pass((*command.playbooks, *command.inside))]
+    has_stand_in = not environment.has_simulator
+    found = [Pass(command.playbooks, has_stand_in=has_stand_in)] if command.playbooks else []
+    if command.inside:
+        release = tuple(name for name in command.inside if name == RELEASE)
+        services = tuple(name for name in command.inside if name != RELEASE)
+        # A vault is read when Ansible starts, so the run that makes it is not the one that uses it.
+        found += [Pass((SECRETS,), is_inside=True), Pass(services, is_inside=True)]
+        if release and has_stand_in:
+            found.append(Pass((REHEARSAL,), is_inside=True, has_stand_in=True))
+        if release:
+            found += [Pass(release, is_inside=True), Pass((EVIDENCE,), is_inside=True)]
+    return found
+
+
+def read_times(times: Path) -> list[tuple[str, float]]:
+    """Take the plays of one run of Ansible and their seconds from the file in which it left them."""
+    with contextlib.suppress(OSError, ValueError):
+        found = [(str(title), float(seconds)) for title, seconds in json.loads(times.read_text())]
+        times.unlink()
+        return found
+    return []
 
 
 def run_command(command: Command, environment: Environment, extra: Sequence[str]) -> int:
     """Prepare, play, and print the times of both; return Ansible's exit code."""
     # Before the lock, which is root's: nobody else could open it.
     stop_on(preflight().check_root())
-    progress = Progress(total=4)
+    progress = Progress(total=3 + len(passes(environment, command)))
     played: list[tuple[str, float]] = []
+    code = 0
     with only_run(environment), tempfile.TemporaryDirectory() as folder:
         times = Path(folder, "times.json")
         try:
             prepare(environment, progress, command)
-            with progress.step(f"Playbooks {', '.join(Path(name).stem for name in command.playbooks)}"):
-                code = play(environment, command.playbooks, [*command.extra, *extra], times)
+            for one in passes(environment, command):
+                with progress.step(f"Playbooks {', '.join(Path(name).stem for name in one.playbooks)}"):
+                    code = play(environment, one, [*command.extra, *extra], times)
+                played += read_times(times)
+                if code:
+                    break
         finally:
-            with contextlib.suppress(OSError, ValueError):
-                played = [(str(title), float(seconds)) for title, seconds in json.loads(times.read_text())]
+            played += read_times(times)
             if progress.times:
                 print(progress.table(played), flush=True)
     return code
@@ -646,6 +693,10 @@ def test(words: Sequence[str]) -> int:
     """Become the test stages: all of them, or those named."""
     # They call make, which only a Debian package brings.
     tools(quiet=shutil.which("make") is not None)
+    named = [word for word in words if not word.startswith("-")]
+    wanted = [name for stage, names in STAGE_PACKAGES.items() if stage in (named or STAGE_PACKAGES) for name in names]
+    if wanted:
+        install_packages(wanted)
     os.chdir(ROOT)
     python = str(VENV / "bin/python")
     os.execv(python, [python, "-m", "tests.stages", *words])  # noqa: S606 - our own program
@@ -661,7 +712,37 @@ def log_in(environment: Environment, host: str | None, words: Sequence[str]) -> 
     known = re.findall(r"^Host ([a-z][\w-]*) ", config.read_text(), re.MULTILINE)
     if host is not None and host not in known:
         raise SetUpError(f"ENV {environment.name} has no host '{host}'; known: {', '.join(known)}")
-    os.execvp("ssh", ["ssh", "-F", str(config), host or known[0], *words])  # noqa: S606 - the shell is the host's
+    words = [*environment.inside, "ssh", "-F", str(config), host or known[0], *words]
+    os.execvp(words[0], words)  # noqa: S606 - the shell is the host's
+
+
+def enter(environment: Environment, words: Sequence[str]) -> int:
+    """Become a shell, or a command, that sees what the environment's own operators see."""
+    if environment.is_rehearsed and not Path("/run/netns", environment.inside[-1]).exists():
+        raise SetUpError(f"ENV {environment.name} is not rehearsed here; bring it up (make up ENV={environment.name})")
+    os.environ.pop("SSH_AUTH_SOCK", None)
+    os.environ["PATH"] = f"{VENV / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
+    os.chdir(ROOT)
+    line = [*environment.inside, *(words or [os.environ.get("SHELL", "/bin/bash")])]
+    os.execvp(line[0], line)  # noqa: S606 - the person's own command
+
+
+def add_options(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add what only one command takes."""
+    if name == "drift":
+        parser.add_argument("--against", help="compare with this environment in place of what is declared")
+    if name == "readiness":
+        parser.add_argument("--bundle", help="the bundle's folder (default: the newest in dist/)")
+    if name == "ssh":
+        parser.add_argument("--host", help="name of the host (default: the first)")
+    if name == "load":
+        parser.add_argument(
+            "--orders", type=int, default=1_000_000, help="how many there are to be (default: a million)"
+        )
+    if name == "contract":
+        parser.add_argument(
+            "--previous", help="a bundle's folder or a git revision (default: the newest other bundle in dist/)"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -673,11 +754,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     stages = commands.add_parser("test", help="every test stage, or those named")
     stages.add_argument("extra", nargs="*", metavar="STAGE", help="name of a stage; after --: its options")
     looks = {"check": Command("only look whether the set-up could run"), "ssh": Command("a shell on a host")}
+    looks["drift"] = Command("compare declared with live, or with another environment; exit 3 when they differ")
+    looks["readiness"] = Command("ask for every item that a release to production needs; exit 2 when one is not green")
+    looks["contract"] = Command("compare what this checkout lays open with the previous bundle; exit 1 where it breaks")
+    looks["load"] = Command("fill an environment that measures capacity with generated orders")
+    looks["shell"] = Command("a shell, or a command, in the network of a rehearsal")
     for name, command in {**looks, **COMMANDS}.items():
         one = commands.add_parser(name, help=command.summary)
         one.add_argument("--env", default="local", help="an inventory's name, or its folder (default: local)")
-        if name == "ssh":
-            one.add_argument("--host", help="name of the host (default: the first)")
+        add_options(name, one)
         one.add_argument("extra", nargs="*", help="after --: arguments for ansible-playbook, or the command for ssh")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -685,6 +770,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "tools": lambda: tools(quiet=arguments.quiet),
         "test": lambda: test(arguments.extra),
         "check": lambda: check_only(arguments.env),
+        "drift": lambda: drift(find_environment(arguments.env), arguments.against, arguments.extra),
+        "readiness": lambda: readiness(find_environment(arguments.env), arguments.bundle, arguments.extra),
+        "contract": lambda: contract(find_environment(arguments.env), arguments.previous, arguments.extra),
+        "load": lambda: load(find_environment(arguments.env), arguments.orders, arguments.extra),
+        "shell": lambda: enter(find_environment(arguments.env), arguments.extra),
         "ssh": lambda: log_in(find_environment(arguments.env), arguments.host, arguments.extra),
     }
     try:
@@ -706,9 +796,120 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def drift(environment: Environment, against: str | None, extra: Sequence[str]) -> int:
+    """Compare declared with live, or two environments, and print the report; exit 3 when they differ, 1 when something was not seen.
+
+    The other environment is looked at, too, while it is up here; of one that is not, the last recording is taken.
+    """
+    words = [*extra]
+    if against is not None:
+        other = find_environment(against)
+        recorded = RECORDINGS / other.name / "live.json"
+        if is_up(other):
+            look_for_drift(other, [])
+        elif not recorded.is_file():
+            raise SetUpError(
+                f"ENV {other.name} is not up and nothing was recorded of it ({_shown(recorded)}); run make drift ENV={other.name} while it is up"
+            )
+        words += ["-e", f"drift_against={recorded}"]
+    folder = look_for_drift(environment, words)
+    print((folder / "report.txt").read_text(), end="")
+    print(f"the same as a page: {_shown(folder / 'report.html')}")
+    report = json.loads((folder / "report.json").read_text())
+    if report["findings"]:
+        return EXIT_DRIFT
+    return 1 if report["unseen"] else 0
+
+
+def readiness(environment: Environment, bundle: str | None, extra: Sequence[str]) -> int:
+    """Ask for every item of readiness of a bundle; exit as Ansible does, which fails where one is not green."""
+    if bundle is None:
+        manifests = sorted((ROOT / "dist").glob("cpq-oms-*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+        if not manifests:
+            raise SetUpError("dist/ holds no bundle; build one (make bundle), or name one (BUNDLE=its folder)")
+        bundle = str(manifests[-1].parent)
+    folder = Path(bundle).resolve()
+    if not folder.is_dir():
+        raise SetUpError(f"BUNDLE '{bundle}' is no folder; expected that of a bundle, as dist/cpq-oms-2026.11.29-001")
+    with tempfile.TemporaryDirectory() as times:
+        words = [*extra, "-e", json.dumps({"release_bundle": str(folder)})]
+        # Files of this machine alone say much of it, so that hosts that are not up are no reason to stop.
+        one = Pass((READINESS,), is_inside=is_up(environment))
+        return play(environment, one, words, Path(times, "times.json"))
+
+
+def load(environment: Environment, orders: int, extra: Sequence[str]) -> int:
+    """Store generated orders in an environment that is up and released; what is there already stays."""
+    with tempfile.TemporaryDirectory() as times:
+        words = [*extra, "-e", f"load_orders={orders}"]
+        return play(environment, Pass((LOAD,), is_inside=True), words, Path(times, "times.json"))
+
+
+def contract(environment: Environment, previous: str | None, extra: Sequence[str]) -> int:
+    """Compare the interfaces of this checkout with those of an earlier bundle and print the report; exit 1 where one breaks."""
+    folder = ROOT / "dist/contract" / environment.name
+    with tempfile.TemporaryDirectory() as temporary:
+        contracts = previous_contracts(previous, Path(temporary))
+        given = {"contract_previous": {"name": contracts.parent.name, "folder": str(contracts)}}
+        words = [*extra, "-e", json.dumps({**given, "contract_folder": str(folder)})]
+        code = play(environment, Pass((CONTRACT,)), words, Path(temporary, "times.json"))
+    if code:
+        return 1
+    print((folder / "report.txt").read_text(), end="")
+    print(f"the same as JSON: {_shown(folder / 'report.json')}")
+    return 1 if json.loads((folder / "report.json").read_text())["problems"] else 0
+
+
+def previous_contracts(previous: str | None, temporary: Path) -> Path:
+    """Find the contracts of a bundle; those of a git revision, which a bundle of it would hold, are laid into `temporary`."""
+    if previous is None:
+        head = _git("rev-parse", "HEAD")
+        manifests = sorted((ROOT / "dist").glob("cpq-oms-*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+        others = [path.parent for path in manifests if json.loads(path.read_text())["git_commit"] != head]
+        if not others:
+            raise SetUpError(
+                "dist/ holds no bundle of another commit to compare with; name one (PREVIOUS=a bundle's folder, or a git revision)"
+            )
+        return others[-1] / "contracts"
+    if (bundle := Path(previous)).is_dir():
+        return bundle.resolve() / "contracts"
+    revision = _git("rev-parse", "--verify", "--quiet", f"{previous}^{{commit}}")
+    if not revision:
+        raise SetUpError(f"PREVIOUS '{previous}' is neither a bundle's folder nor a git revision")
+    laid = temporary / previous.replace("/", "-")
+    archive = subprocess.run(["git", "archive", revision, "app/contracts"], cwd=ROOT, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(laid, filter="data")
+    return (laid / "app/contracts").rename(laid / "contracts")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def is_up(environment: Environment) -> bool:
+    """Tell whether an environment's hosts were brought up here and can be reached from here."""
+    if environment.is_rehearsed:
+        return Path("/run/netns", environment.inside[-1]).exists()
+    return (environment.state / "ssh_config").exists()
+
+
+def look_for_drift(environment: Environment, words: Sequence[str]) -> Path:
+    """Look at an environment, keep what was seen and return the folder of the report."""
+    folder = RECORDINGS / environment.name
+    with tempfile.TemporaryDirectory() as times:
+        given = [*words, "-e", f"drift_folder={folder}"]
+        code = play(environment, Pass((DRIFT,), is_inside=True), given, Path(times, "times.json"))
+    if code:
+        raise SetUpError(f"ENV {environment.name} could not be looked at; the reason is above")
+    return folder
+
+
 def check_only(name: str) -> int:
     """Look and change nothing."""
-    stop_on(check_machine(find_environment(name), hosts=True, services=True))
+    environment = find_environment(name)
+    problems = check_machine(environment, hosts=True)
+    stop_on(problems + check_variables(environment, services=True) if venv_is_current() else problems)
     print(f"ENV {name} can be set up on this machine")
     return 0
 
