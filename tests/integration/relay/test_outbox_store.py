@@ -234,16 +234,22 @@ async def test_the_relay_reads_nothing_but_the_outbox(open_pool: OpenPool) -> No
 
 
 async def test_a_claim_can_be_answered_from_the_index_of_unpublished_events(owner_connection: Connection) -> None:
-    async with owner_connection.transaction():
-        # The table of a test is so small that reading or sorting all of it would be cheapest: without those two, a sort
-        # is left only when the index cannot give the order.
+    """Asked of an empty twin of the table without the unique index, which gives the same order and wins by chance of the figures."""
+    async with owner_connection.transaction(force_rollback=True):
+        await owner_connection.execute("CREATE TEMP TABLE twin (LIKE cpq.outbox_event)")
+        cursor = await owner_connection.execute(
+            "SELECT indexdef FROM pg_indexes WHERE indexname = 'outbox_event_unpublished'"
+        )
+        [row] = [row async for row in cursor]
+        await owner_connection.execute(row["indexdef"].replace(" ON cpq.outbox_event ", " ON twin "))
+        # A small table is cheapest read or sorted whole: without those two, a sort is left only when the index has no such order.
         await owner_connection.execute("SET LOCAL enable_seqscan = off")
         await owner_connection.execute("SET LOCAL enable_sort = off")
         cursor = await owner_connection.execute(
-            "EXPLAIN SELECT * FROM cpq.outbox_event WHERE shard = 3 AND state <> 'published' AND state = 'pending' "
+            "EXPLAIN SELECT * FROM twin WHERE shard = 3 AND state <> 'published' AND state = 'pending' "
             "ORDER BY aggregate_id, aggregate_seq LIMIT 10"
         )
         plan = "\n".join([row["QUERY PLAN"] async for row in cursor])
 
-    assert "outbox_event_unpublished" in plan
+    assert "Index Scan using outbox_event_unpublished" in plan
     assert "Sort" not in plan

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@contextmanager
+def held_request(running: Edge) -> Iterator[list[tuple[int, str]]]:
+    """Have a request of the canary's tenant under way; its answer, which ends with the block, is handed out."""
+    held: list[tuple[int, str]] = []
+    asking = threading.Thread(target=lambda: held.append(running.ask("/v1/held", token("acme"))))
+    asking.start()
+    wait_until(lambda: _sessions(running, "api-canary", "api-2") == 1)
+    yield held
+    running.servers["api-2"].release.set()
+    asking.join(10)
 
 
 @pytest.fixture
@@ -94,6 +107,14 @@ def test_without_a_server_of_the_canary_its_tenants_meet_the_others_until_it_is_
     wait_until(lambda: answering(named, "acme") == CANARY)
 
 
+def test_a_server_that_is_marked_down_ends_the_request_that_it_has(named: Edge) -> None:
+    with held_request(named) as held:
+        named.servers["api-2"].is_ready = False
+        wait_until(lambda: answering(named, "acme") <= CONTROL)
+
+    assert held == [(200, "api-2")]
+
+
 def test_without_any_other_server_the_canary_serves_everybody(named: Edge) -> None:
     for name in CONTROL:
         named.servers[name].is_ready = False
@@ -107,16 +128,11 @@ def test_a_server_that_is_drained_is_left_by_its_tenants_and_waited_for_until_it
 ) -> None:
     sys.modules["ansible.module_utils.proxy_socket"] = load("proxy_socket", LIBRARY.parent / "module_utils")
     module = ModuleRun(load("haproxy_server"), capsys, tmp_path)
-    held: list[tuple[int, str]] = []
-    asking = threading.Thread(target=lambda: held.append(named.ask("/v1/held", token("acme"))))
-    asking.start()
-    wait_until(lambda: _sessions(named, "api-canary", "api-2") == 1)
-    ending = threading.Timer(1.0, named.servers["api-2"].release.set)
-    ending.start()
-
     arguments = {"backend": "api", "server": "api-2", "socket": str(named.socket), "timeout": 10}
-    drained = module({**arguments, "state": "drained"})
-    asking.join(10)
+    with held_request(named) as held:
+        ending = threading.Timer(1.0, named.servers["api-2"].release.set)
+        ending.start()
+        drained = module({**arguments, "state": "drained"})
 
     assert held == [(200, "api-2")]
     assert (drained["unanswered"], drained["waited"] >= 0.9) == (0, True)
