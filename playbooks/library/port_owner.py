@@ -7,7 +7,8 @@ process that has the port. Who listens is read from the kernel, so nothing needs
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,22 @@ def owners(proc: Path, sockets: Mapping[str, int]) -> dict[int, list[Path]]:
         # systemd keeps listening sockets for the units they belong to.
         if not process.name.isdigit() or process.name == "1":
             continue
-        try:
-            targets = {descriptor.readlink().name for descriptor in (process / "fd").iterdir()}
-        except OSError:
-            continue
+        targets = set(_targets(process))
         for inode, port in sockets.items():
             if f"socket:[{inode}]" in targets:
                 found.setdefault(port, []).append(process)
     return found
+
+
+def _targets(process: Path) -> Iterator[str]:
+    """What a process has open. Descriptors, and processes, come and go while they are read: the others count all the same."""
+    try:
+        descriptors = [*(process / "fd").iterdir()]
+    except OSError:
+        return
+    for descriptor in descriptors:
+        with suppress(OSError):
+            yield descriptor.readlink().name
 
 
 def unit_of(process: Path) -> str:
