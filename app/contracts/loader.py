@@ -423,6 +423,7 @@ class ReleaseStep(_Contract):
         runbook: the line of the runbook that it is part of; 0 is the pre-check.
         units: deployables that it activates; it acts where one of them differs.
         readers_first: whether it acts only if events have something new (true) or only if not (false).
+        canary: whether it acts only if the release has a canary, and on its hosts (true), or on the others (false).
     """
 
     step: Name
@@ -433,6 +434,7 @@ class ReleaseStep(_Contract):
     spec: Text
     units: tuple[Name, ...] = ()
     readers_first: bool | None = None
+    canary: bool | None = None
     reason: Text
     gate: Text
 

@@ -7,7 +7,7 @@ Each entry of `commands` is one of
 with an optional `input`, the JSON document that the command reads from standard input. The word HOLDER stands for the
 name of this playbook's process, by which the journal knows who holds a release, KNOWN for where this machine's copy of the
 record of releases ends; what notes put on record is added to the copy. `if_installed`: a host without the commands, as
-before a first release, is no failure.
+before a first release, is no failure. `by_release`: the commands of that release, which is still on the host, in place of those in use.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
     """Translates entries to one `cpq-oms-admin batch`, and its outcome to a task result."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"commands", "release_id", "here", "keep_going", "if_installed"})
+    _VALID_ARGS = frozenset({"commands", "release_id", "here", "keep_going", "if_installed", "by_release"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run what check mode allows and report what it does not."""
@@ -68,7 +68,10 @@ class ActionModule(ActionBase):
             if (words := entry.chosen(check_mode=self._task.check_mode))
         ]
         keep_going = ["--keep-going"] if options.get("keep_going") else []
-        code, output, errors = self._execute(json.dumps(items), keep_going, here=bool(options.get("here")))
+        chosen_release = ["--release", options["by_release"]] if options.get("by_release") else []
+        code, output, errors = self._execute(
+            json.dumps(items), chosen_release, keep_going, here=bool(options.get("here"))
+        )
         if code == EXIT_NOT_FOUND and options.get("if_installed"):
             return {"changed": False, "results": [], "by_command": {}, "absent": True}
         if code == EXIT_NOT_FOUND:
@@ -82,13 +85,13 @@ class ActionModule(ActionBase):
             copy.append(one["data"].get("entries", ()))
         return result
 
-    def _execute(self, document: str, options: list[str], *, here: bool) -> tuple[int, str, str]:
+    def _execute(self, document: str, release: list[str], options: list[str], *, here: bool) -> tuple[int, str, str]:
         words = ["--json", "--operator", operator(), "batch", *options]
         if here:
             command = [sys.executable, "-m", "app.entrypoints.admin", *words]
             done = subprocess.run(command, cwd=CHECKOUT, input=document, capture_output=True, text=True, check=False)
             return done.returncode, done.stdout, done.stderr
-        answer = self._low_level_execute_command(shlex.join([WRAPPER, *words]), in_data=document.encode())
+        answer = self._low_level_execute_command(shlex.join([WRAPPER, *release, *words]), in_data=document.encode())
         return answer["rc"], answer["stdout"], answer["stderr"]
 
     def _result(self, output: str, errors: str, entries: list[_Entry]) -> dict[str, Any]:

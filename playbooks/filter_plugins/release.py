@@ -209,6 +209,21 @@ def release_hosts_that_differ(groups: Mapping[str, Sequence[str]], hostvars: Any
     return [host for host in groups["all"] if host in drained or differs(hostvars[host])]
 
 
+def release_canary(
+    groups: Mapping[str, Sequence[str]], hostvars: Any, cohort: str, declared: Sequence[str]
+) -> list[str]:
+    """Name the hosts of the API that meet a release before the others, which is judged on them.
+
+    None where the inventory declares no cohort with hosts of its own, where the others do not serve yet, or where all of them have it.
+    """
+    others = [host for host in groups.get("api", ()) if host not in declared]
+    if not cohort or not declared or not others:
+        return []
+    serve = all("api" in (hostvars[host].get("release_before") or {}).get("installed", {}) for host in others)
+    due = {*others} & {*release_hosts_that_differ(groups, hostvars)}
+    return [host for host in groups["api"] if host in declared] if serve and due else []
+
+
 def release_timers(
     hosts: Sequence[str], timers: Sequence[str], hostvars: Any, facts: str, states: Sequence[str]
 ) -> list[str]:
@@ -275,6 +290,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
         return {
+            "release_canary": release_canary,
             "release_contracts": release_contracts,
             "given_settings": given_settings,
             "release_given_settings": release_given_settings,

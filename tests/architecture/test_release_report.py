@@ -56,9 +56,9 @@ def test_no_way_out_of_a_release_goes_round_its_report() -> None:
 
 def test_a_rescue_that_goes_round_is_seen() -> None:
     planted = copy.deepcopy(RELEASE)
-    [api] = [play for play in planted if play["hosts"] == "api"]
-    api["tasks"][0]["rescue"].pop()
-    assert ways_round(planted, PARTS) == [f"{api['name']}: a rescue does not end the release by failed.yml"]
+    [callback] = [play for play in planted if play["hosts"] == "callback"]
+    callback["tasks"][0]["rescue"].pop()
+    assert ways_round(planted, PARTS) == [f"{callback['name']}: a rescue does not end the release by failed.yml"]
 
     planted = copy.deepcopy(RELEASE)
     planted[0]["tasks"].pop(0)

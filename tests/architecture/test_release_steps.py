@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from app.contracts.loader import DIRECTORY, RELEASE_PLAYBOOK, ContractError, ReleaseStep, load_release_steps, load_units
+from app.entrypoints.admin.canary_input import STEP
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAYS: list[dict[str, Any]] = yaml.safe_load((ROOT / "playbooks/release.yml").read_text())
@@ -41,7 +42,7 @@ def test_every_deployable_has_a_step_that_activates_it() -> None:
     activated = [unit for step in STEPS for unit in step.units]
 
     assert set(activated) == set(load_units())
-    assert [unit for unit in set(activated) if activated.count(unit) > 1] == ["consumer"]
+    assert sorted(unit for unit in set(activated) if activated.count(unit) > 1) == ["api", "consumer"]
 
 
 def test_the_plays_that_only_look_are_those_that_a_plan_runs() -> None:
@@ -62,6 +63,23 @@ def test_consumers_are_activated_in_one_of_their_two_places() -> None:
         True: "release_host_differs and release_readers_first",
         False: "release_host_differs and not release_readers_first",
     }
+
+
+def test_the_api_is_activated_on_hosts_of_the_canary_or_after_its_verdict() -> None:
+    found = {step.step: (step.canary, play) for step, play in zip(STEPS, PLAYS, strict=True) if step.canary is not None}
+
+    assert [(name, canary) for name, (canary, _) in found.items()] == [
+        ("api-canary", True),
+        ("canary", True),
+        ("api", False),
+    ]
+    assert [play["tasks"][0]["when"] for _, play in found.values()] == [
+        "release_host_differs and inventory_hostname in release_canary_hosts",
+        "release_canary_hosts | length > 0 and not ansible_check_mode",
+        "release_host_differs and inventory_hostname not in release_canary_hosts",
+    ]
+    # The journal names it, and the judge looks there for when the canary began.
+    assert found[STEP][1]["tasks"][0]["vars"] == {"release_api_step": STEP}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def of_servers(
     canary_hosts: AbstractSet[str],
     before: Figures,
     after: Figures,
-) -> dict[str, Measured]:
+) -> dict[str, Compared | Unmeasured]:
     """Measure the API's servers that get the canary's requests beside the others, between two looks.
 
     Where nobody is named for the canary, both cohorts are served by the same, and nothing is told of servers.
@@ -86,7 +86,7 @@ def of_servers(
     looks = [(_part(before, cohort), _part(after, cohort)) for cohort in (canary, control)]
     errors = Compared(*(_errors(*each) for each in looks))
     buckets = [_buckets(*each) for each in looks]
-    measured: dict[str, Measured] = {}
+    measured: dict[str, Compared | Unmeasured] = {}
     for name in names:
         measure = measures[name]
         measured[name] = (

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from app.domain.canary import Cohort
 from app.domain.catalog import ProductOffering
@@ -76,7 +76,7 @@ class PricedLine(BaseModel):
 
 
 class Repriced(BaseModel):
-    """The accepted quotes of a cohort as one release prices them: what `release canary reprice --json` writes under `data`.
+    """The accepted quotes of a cohort as one release prices them: the data of `release canary reprice`.
 
     Attributes:
         release: whose code priced.
@@ -196,18 +196,3 @@ def _same(one: PricedLine, other: PricedLine) -> bool:
         return (line.currency, line.one_time, line.recurring, line.refused)
 
     return cost(one) == cost(other)
-
-
-def read(document: Any, name: str) -> Repriced:
-    """Read what `release canary reprice --json` wrote.
-
-    Raises:
-        ValueError: it is something else; the message names the file and each field.
-    """
-    try:
-        return Repriced.model_validate(document["data"])
-    except (KeyError, TypeError):
-        raise ValueError(f"{name}: expected what release canary reprice --json wrote, with its data") from None
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
-        raise ValueError(f"{name}: {problems}") from None

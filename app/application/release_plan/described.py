@@ -118,6 +118,7 @@ class Surroundings:
         given: settings that the inventory gives, by unit; None where there is no inventory.
         hosts: by tier.
         differs: hosts on which an artifact, a unit or a setting differs from the bundle; None where nobody has looked.
+        canary_hosts: of the API, those that this release reaches first and is judged on; none where it has no canary.
         owner, window, approvers: who answers for the release, when it is, and who agreed.
         way_back_to: the release that live data was asked for and that may run again; empty where nobody asked, or it may not.
     """
@@ -127,6 +128,7 @@ class Surroundings:
     given: Mapping[str, tuple[str, ...]] | None = None
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     differs: frozenset[str] | None = None
+    canary_hosts: frozenset[str] = frozenset()
     owner: str = ""
     window: str = ""
     approvers: str = ""

@@ -31,9 +31,11 @@ def afterwards(declared: ReleaseSteps, changes: Iterable[Change]) -> tuple[Later
 def _step(
     declared: ReleaseSteps, step: ReleaseStep, changes: Sequence[Change], around: Surroundings, *, first: bool
 ) -> Step:
-    applies = step.readers_first is None or step.readers_first is first
+    applies = step.readers_first in {None, first} and (step.canary is not True or bool(around.canary_hosts))
     brings = [change for change in changes if applies and _brings(declared, step, change)]
     hosts = _hosts(step.hosts, around)
+    if step.units and step.canary is not None:
+        hosts = tuple(host for host in hosts if (host in around.canary_hosts) is step.canary)
     if step.units or step.step == "install":
         hosts = tuple(host for host in hosts if around.differs is None or host in around.differs)
     if step.units and around.differs is not None:

@@ -1,20 +1,24 @@
-"""What the commands of a canary are given: a cohort, a moment, where servers show their figures, and files of prices."""
+"""What the commands of a canary are given: a cohort, a moment, where servers show their figures, and what was found before a verdict."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.adapters.postgres.release_journal import ReleaseJournal
 from app.application.canary import prices
-from app.application.canary.prices import PriceComparison
+from app.application.canary.judgement import Compared, Unmeasured
+from app.application.canary.prices import PriceComparison, Repriced
 from app.application.release_checks import Target
 from app.domain.canary import Cohort
-from app.entrypoints.admin.wiring import InputError
+from app.entrypoints.admin.wiring import InputError, Session
 from app.runtime.clock import SystemClock
+
+STEP = "api-canary"
+"""The step of a release that brings the canary's hosts to it, as the journal and app/contracts/release_steps.yml name it."""
 
 
 class Servers(BaseModel):
@@ -31,6 +35,22 @@ class Servers(BaseModel):
     targets: list[Target]
     canary_hosts: frozenset[str]
     observation_seconds: Annotated[float, Field(gt=0)]
+
+
+class Found(BaseModel):
+    """What was found before a verdict, beside the environment's own quotes and orders.
+
+    Attributes:
+        servers: `measured` of `release canary observe`; empty where nobody observed.
+        former_prices: data of `release canary reprice` of the former release,
+        prices: and of this one; None where it could not say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    servers: Mapping[str, Compared | Unmeasured] = {}
+    former_prices: Repriced | None = None
+    prices: Repriced | None = None
 
 
 def cohort_of(text: str) -> Cohort:
@@ -57,22 +77,37 @@ def moment(since: datetime) -> datetime:
     return given
 
 
-def price_comparison(cohort: Cohort, former: Path | None, latter: Path | None) -> PriceComparison | None:
-    """Compare two files of prices; None where none were given.
+async def begun(session: Session) -> datetime:
+    """When hosts of the canary were last brought to the release that the command belongs to, to the second before.
 
     Raises:
-        InputError: one was given without the other, cannot be read, or is of other quotes.
+        InputError: no release has brought one there.
     """
-    if former is None and latter is None:
-        return None
-    if former is None or latter is None:
-        raise InputError("--former-prices and --prices belong together: expected both files")
-    try:
-        before, after = (
-            prices.read(json.loads(path.read_text(encoding="utf-8")), path.name) for path in (former, latter)
+    release_id = session.release.release_id
+    async with session.database() as connection:
+        journal = ReleaseJournal(connection)
+        entries = [entry.content for entry in await journal.record()] if await journal.exists() else []
+    brought = [
+        datetime.fromisoformat(entry["recordedAt"])
+        for entry in entries
+        if (entry["releaseId"], entry["step"], entry["state"]) == (release_id, STEP, "succeeded")
+    ]
+    if not brought:
+        raise InputError(
+            f"--since: no release has brought hosts of a canary to {release_id}: say from when on it was one"
         )
-        return prices.compare(cohort, before, after)
-    except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}") from error
+    return max(brought).replace(microsecond=0)
+
+
+def price_comparison(cohort: Cohort, found: Found) -> PriceComparison | None:
+    """Compare what two releases charge; None where one of them did not say.
+
+    Raises:
+        InputError: it is of other quotes.
+    """
+    if found.former_prices is None or found.prices is None:
+        return None
+    try:
+        return prices.compare(cohort, found.former_prices, found.prices)
     except ValueError as error:
         raise InputError(f"prices cannot be compared: {error}") from error

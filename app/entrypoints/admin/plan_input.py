@@ -49,6 +49,7 @@ class _Environment(BaseModel):
     live: _Live = _Live()
     hosts: Mapping[str, tuple[str, ...]] = {}
     differs: frozenset[str] | None = None
+    canary_hosts: frozenset[str] = frozenset()
     owner: str = ""
     window: str = ""
     approvers: str = ""
@@ -132,6 +133,7 @@ def read_environment(document: Any, operator: str) -> tuple[Live, Surroundings]:
         given.given,
         given.hosts,
         given.differs,
+        given.canary_hosts,
         given.owner or operator,
         given.window,
         given.approvers,

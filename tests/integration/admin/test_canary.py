@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
-from collections.abc import Mapping
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.adapters.postgres.canary_flows import canary_flows
 from app.adapters.postgres.pool import Connection
+from app.adapters.postgres.release_journal import ReleaseJournal
 from app.adapters.postgres.unit_of_work import unit_of_work_factory
 from app.application.canary.measurement import FlowGroup
+from app.application.release_record import Place
+from app.application.release_run import Holder
 from app.domain.canary import Cohort, Flow
 from app.domain.values import OrderId, TenantId
+from app.entrypoints.admin.canary_input import STEP
 from app.entrypoints.admin.outcome import Outcome
+from app.entrypoints.admin.wiring import Session
 from app.runtime.metrics import ApiMetrics, MetricsServer, new_registry
+from app.runtime.release import Release
 from tests.integration.conftest import OpenPool
 from tests.support.operator import Operator
 from tests.support.orders import PROCESS_ID, place_order, publish_catalog
 
-NOBODY: Mapping[str, Any] = {"targets": [], "canary_hosts": [], "observation_seconds": 1}
 SINCE = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)
 OPTIONS = ("--since", SINCE.strftime("%Y-%m-%dT%H:%M:%S"))
 
@@ -91,40 +96,35 @@ async def test_a_quote_without_an_order_counts_as_not_converted_and_an_older_one
     assert counts == {None: (1, 0, 0), PROCESS_ID: (2, 2, 3)}
 
 
-async def repriced(operator: Operator, tenant_id: str, file: Path) -> dict[str, Any]:
+async def repriced(operator: Operator, tenant_id: str) -> dict[str, Any]:
     outcome = await operator.run("release", "canary", "reprice", "--cohort", f"tenant:{tenant_id}", *OPTIONS)
     assert (outcome.exit_code, list(outcome.problems)) == (0, [])
-    text = json.dumps(outcome.document(), default=str)
-    file.write_text(text)  # noqa: ASYNC240 - nobody waits
-    document: dict[str, Any] = json.loads(text)
-    return document
+    data: dict[str, Any] = json.loads(json.dumps(outcome.document(), default=str))["data"]
+    return data
 
 
-async def judged(operator: Operator, tenant_id: str, *files: Path) -> Outcome:
-    prices = [word for pair in zip(("--former-prices", "--prices"), map(str, files), strict=False) for word in pair]
-    words = ("release", "canary", "judge", "--cohort", f"tenant:{tenant_id}", *OPTIONS, *prices)
-    return await operator.run(*words, document=NOBODY)
+async def judged(operator: Operator, cohort: str, **found: Any) -> Outcome:
+    return await operator.run("release", "canary", "judge", "--cohort", cohort, *OPTIONS, document=found)
 
 
 @pytest.mark.usefixtures("orders")
 async def test_quotes_cost_again_what_they_cost_and_a_cent_more_aborts_by_quote_and_line(
-    operator: Operator, admin_connection: Connection, tenant_id: str, tmp_path: Path
+    operator: Operator, admin_connection: Connection, tenant_id: str
 ) -> None:
-    former, latter = tmp_path / "former.json", tmp_path / "latter.json"
-    document = await repriced(operator, tenant_id, former)
+    former = await repriced(operator, tenant_id)
+    latter = copy.deepcopy(former)
     stored = "SELECT quote_id, total_one_time, total_recurring FROM cpq.quote WHERE tenant_id = %s"
     kept = {
         (str(row["quote_id"]), str(row["total_one_time"]), str(row["total_recurring"]))
         for row in await (await admin_connection.execute(stored, [tenant_id])).fetchall()
     }
-    lines = document["data"]["lines"]
+    lines = latter["lines"]
     assert {(line["quote_id"], line["one_time"], line["recurring"]) for line in lines if line["line"] == 0} == kept
     assert len(lines) == 6
 
     [line] = [line for line in lines if line["line"] == 1 and line["one_time"] == "99.80"]
     line["one_time"] = "99.81"
-    latter.write_text(json.dumps(document))
-    outcome = await judged(operator, tenant_id, former, latter)
+    outcome = await judged(operator, f"tenant:{tenant_id}", former_prices=former, prices=latter)
 
     assert outcome.exit_code == 3
     [problem] = outcome.problems
@@ -135,14 +135,14 @@ async def test_quotes_cost_again_what_they_cost_and_a_cent_more_aborts_by_quote_
 
 @pytest.mark.usefixtures("orders")
 async def test_three_orders_are_too_few_and_the_table_says_what_is_lacking(operator: Operator, tenant_id: str) -> None:
-    outcome = await judged(operator, tenant_id)
+    outcome = await judged(operator, f"tenant:{tenant_id}")
     rows = {row["measure"]: row for row in outcome.data["measures"]}
 
     assert outcome.exit_code == 4
     assert rows["fallout-rate"]["samples"].startswith("3 / ")
     assert "too few samples: canary 3" in rows["fallout-rate"]["reason"]
-    assert rows["price"]["reason"] == "no prices were given: --former-prices and --prices"
-    assert {rows[name]["finding"] for name in ("error-rate", "latency-p95")} == {"left out"}
+    assert rows["price"]["reason"] == "prices of both releases were not given"
+    assert {rows[name]["reason"] for name in ("error-rate", "latency-p95")} == {"no servers were observed"}
 
 
 async def test_errors_of_the_servers_of_the_canary_abort_while_everything_else_has_seen_too_little(
@@ -172,10 +172,10 @@ async def test_errors_of_the_servers_of_the_canary_abort_while_everything_else_h
 
     answer(100, 100)  # before anybody looked, and so nobody's
     document = {"targets": targets, "canary_hosts": ["api-2"], "observation_seconds": 2}
-    words = ("release", "canary", "judge", "--cohort", f"tenant:{tenant_id}", *OPTIONS)
-    outcome, _ = await asyncio.gather(operator.run(*words, document=document), traffic())
+    observed, _ = await asyncio.gather(operator.run("release", "canary", "observe", document=document), traffic())
     for server in servers:
         await server.stop()
+    outcome = await judged(operator, f"tenant:{tenant_id}", servers=observed.data["measured"])
 
     rows = {row["measure"]: row for row in outcome.data["measures"]}
     assert outcome.exit_code == 3
@@ -196,29 +196,54 @@ async def test_errors_of_the_servers_of_the_canary_abort_while_everything_else_h
 )
 async def test_a_cohort_of_nobody_is_refused_by_name(operator: Operator, cohort: str, problem: str) -> None:
     for command in ("judge", "reprice"):
-        outcome = await operator.run("release", "canary", command, "--cohort", cohort, *OPTIONS, document=NOBODY)
+        outcome = await operator.run("release", "canary", command, "--cohort", cohort, *OPTIONS, document={})
 
         assert (outcome.exit_code, list(outcome.problems)) == (1, [problem])
 
 
-async def test_a_moment_to_come_and_files_of_other_quotes_are_refused(
-    operator: Operator, tenant_id: str, orders: list[OrderId], tmp_path: Path
+async def test_a_moment_to_come_and_prices_of_other_quotes_are_refused(
+    operator: Operator, tenant_id: str, orders: list[OrderId]
 ) -> None:
     assert orders
-    file = tmp_path / "former.json"
-    await repriced(operator, tenant_id, file)
-    one = await judged(operator, tenant_id, file)
-    other = await operator.run(
-        "release", "canary", "judge", "--cohort", "percent:5", *OPTIONS,
-        "--former-prices", str(file), "--prices", str(file), document=NOBODY,
-    )  # fmt: skip
+    prices = await repriced(operator, tenant_id)
+    other = await judged(operator, "percent:5", former_prices=prices, prices=prices)
     later = await operator.run(
         "release", "canary", "reprice", "--cohort", f"tenant:{tenant_id}", "--since", "2199-01-01"
     )
 
-    assert list(one.problems) == ["--former-prices and --prices belong together: expected both files"]
     assert f"cohort: expected percent:5, found tenant:{tenant_id}" in other.problems[0]
     assert list(later.problems) == ["--since 2199-01-01T00:00:00+00:00 is not over"]
+
+
+async def test_without_a_moment_a_canary_begins_when_a_release_last_brought_its_hosts(
+    operator: Operator,
+    admin_connection: Connection,
+    tenant_id: str,
+    orders: list[OrderId],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert orders
+    release_id = f"cpq-oms-{tenant_id}"
+    monkeypatch.setattr(Session, "release", Release(release_id, "a" * 40))
+    words = ("release", "canary", "reprice", "--cohort", f"tenant:{tenant_id}")
+    nobody = await operator.run(*words)
+
+    journal, holder = (
+        ReleaseJournal(admin_connection),
+        Holder("tests@control:1:9", "tests", frozenset(), timedelta(minutes=15)),
+    )
+    begun = await journal.begin(uuid.uuid4(), release_id, holder)
+    before = datetime.now(UTC).replace(microsecond=0)
+    for host in ("api-1", "api-2"):
+        await journal.step(begun.run_id, STEP, "succeeded", None, [Place(host, "", release_id)])
+    await journal.finish(begun.run_id, "succeeded", None)
+    found = await operator.run(*words)
+
+    assert list(nobody.problems) == [
+        f"--since: no release has brought hosts of a canary to {release_id}: say from when on it was one"
+    ]
+    assert (found.exit_code, found.data["lines"]) == (0, [])
+    assert before <= datetime.fromisoformat(found.data["since"]) <= datetime.now(UTC)
 
 
 async def test_looking_at_flows_can_change_nothing(admin_connection: Connection) -> None:

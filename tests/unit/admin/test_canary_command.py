@@ -1,7 +1,10 @@
-"""`release canary judge` as people and playbooks use it: its exit status, its table, and input that it refuses by field."""
+"""Commands of a canary as playbooks use them: exit status and table of a verdict, and input that is refused by field."""
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from app.application.canary.judgement import Compared, Quantile, Rate, Unmeasured, judge
 from app.contracts.loader import load_canary_measures
 from app.entrypoints.admin import dispatch
+from app.entrypoints.admin.canary_input import Found
 from app.entrypoints.admin.commands.release.canary.judge import outcome
 from app.entrypoints.admin.outcome import Outcome
 from app.entrypoints.admin.wiring import Session
@@ -76,9 +80,37 @@ def test_the_help_says_what_each_exit_status_means(capsys: pytest.CaptureFixture
         ({"targets": [], "canary_hosts": "api-1", "observation_seconds": 1}, "canary_hosts"),
     ],
 )
-def test_a_wrong_field_of_the_input_is_named(document: dict[str, Any], problem: str) -> None:
+def test_a_wrong_field_of_who_is_observed_is_named(document: dict[str, Any], problem: str) -> None:
+    made = dispatch.run(["release", "canary", "observe"], Session({}, "erika", document))
+
+    assert made.exit_code == 1
+    assert problem in made.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ({"server": {}}, "server: Extra inputs"),
+        ({"servers": {"error-rate": {"canary": {"events": 2, "trials": 1}}}}, "servers.error-rate"),
+        ({"servers": {"price": {"reason": "no", "applies": True}}}, "servers.price: expected measures of servers"),
+        ({"servers": {"errors": {"reason": "no", "applies": True}}}, "servers.errors: expected measures of servers"),
+        ({"prices": {"data": {}}}, "prices.release: Field required"),
+    ],
+)
+def test_a_wrong_field_of_what_was_found_is_named(document: dict[str, Any], problem: str) -> None:
     words = ["release", "canary", "judge", "--cohort", "percent:5", "--since", "2026-01-01"]
     made = dispatch.run(words, Session({}, "erika", document))
 
     assert made.exit_code == 1
-    assert problem in made.problems[0]
+    assert any(problem in each for each in made.problems), made.problems
+
+
+def test_what_was_observed_reaches_the_judge_as_it_was() -> None:
+    measured: dict[str, Compared | Unmeasured] = {
+        "error-rate": Compared(Rate(1, 600), Rate(0, 601)),
+        "latency-p99": Compared(Quantile(math.inf, 500), Quantile(None, 0)),
+        "latency-p50": Unmeasured("api on api-1: ReadTimeout"),
+    }
+    document = json.loads(json.dumps({"servers": {name: asdict(found) for name, found in measured.items()}}))
+
+    assert Found.model_validate(document).servers == measured

@@ -1,4 +1,4 @@
-"""canary.yml as it is, on hosts that are only described: what it asks for, what it refuses, and how it ends with each verdict."""
+"""The plays that judge a canary as they are, on hosts that are only described: what they ask, how they end, and what becomes of the cohort."""
 
 from __future__ import annotations
 
@@ -15,41 +15,84 @@ import yaml
 from app.contracts.loader import DIRECTORY
 
 ROOT = DIRECTORY.parents[1]
-# Stands for the command on the admin host: it keeps what it was asked, and answers what the test laid down.
+FORMER, LATTER = "cpq-oms-2026.11.29-001", "cpq-oms-2026.11.30-001"
+SINCE = "2026-11-30T08:00:00"
+# Stands for the commands on the admin host: each is kept as it was asked, and answered as the test laid down.
 ADMIN = """
 import json, os
 from pathlib import Path
 from ansible.plugins.action import ActionBase
 class ActionModule(ActionBase):
-    _VALID_ARGS = frozenset({"commands"})
+    _VALID_ARGS = frozenset({"commands", "by_release", "keep_going", "if_installed"})
     def run(self, tmp=None, task_vars=None):
         folder = Path(os.environ["CANARY_FOLDER"])
-        (folder / "asked.json").write_text(json.dumps(self._task.args["commands"]))
-        return json.loads((folder / "answer.json").read_text())
+        [entry] = self._task.args["commands"] if len(self._task.args["commands"]) == 1 else [self._task.args["commands"][0]]
+        [words] = [entry[kind] for kind in ("read", "note") if kind in entry]
+        with (folder / "asked.jsonl").open("a") as asked:
+            asked.write(json.dumps({"words": words, "input": entry.get("input"), "by": self._task.args.get("by_release", "")}) + "\\n")
+        if "note" in entry:
+            return {"changed": False, "results": []}
+        answers = json.loads((folder / "answers.json").read_text())
+        return answers[words[2] + ("-former" if self._task.args.get("by_release") else "")]
 """
-ANSWERS = {
-    "promote": {"changed": False, "results": [{"report": "promote: percent:5\n", "exit_code": 0}]},
+# Stands for a proxy: what it was told is kept.
+PROXY = """
+import json, os
+from pathlib import Path
+from ansible.plugins.action import ActionBase
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        with (Path(os.environ["CANARY_FOLDER"]) / "proxy.jsonl").open("a") as told:
+            told.write(json.dumps(self._task.args) + "\\n")
+        return {"changed": True}
+"""
+MEASURED = {"error-rate": {"reason": "nobody asked", "applies": True}}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "observe": {"changed": False, "results": [{"data": {"measured": MEASURED}}]},
+    "reprice": {"changed": False, "results": [{"data": {"since": f"{SINCE}+00:00", "release": LATTER}}]},
+    "reprice-former": {"changed": False, "results": [{"data": {"since": f"{SINCE}+00:00", "release": FORMER}}]},
+}
+VERDICTS: dict[str, dict[str, Any]] = {
+    "promote": {
+        "changed": False,
+        "results": [{"report": "promote: percent:5\n", "exit_code": 0, "data": {"verdict": "promote"}}],
+    },
     "inconclusive": {
         "changed": False,
         "failed": True,
-        "msg": "inconclusive: price: no prices were given",
-        "results": [{"report": "inconclusive: percent:5\n", "exit_code": 4}],
+        "msg": "inconclusive: fallout-rate: too few samples",
+        "results": [{"report": "inconclusive: percent:5\n", "exit_code": 4, "data": {"verdict": "inconclusive"}}],
+    },
+    "abort": {
+        "changed": False,
+        "failed": True,
+        "msg": "abort: price: quote 1 line 1: a cent more",
+        "results": [{"report": "abort: percent:5\n", "exit_code": 3, "data": {"verdict": "abort"}}],
     },
     "no answer": {"changed": False, "failed": True, "msg": "cpq-oms-admin gave no answer: gone", "results": []},
 }
 
 
 class Canary:
-    """An inventory of three servers, and the play on it."""
+    """An inventory of two servers, of which api-2 is the canary's, and the plays that judge it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def run(self, answer: str, cohort: str = "percent:5", **variables: str) -> tuple[int, str]:
-        """Run the plays after the look at hosts, which are nowhere, with an answer for the command."""
-        found = {"canary_found": {"installed": {"api": "one"}}}
+    def run(
+        self, plays: list[dict[str, Any]], verdict: str, cohort: str = "percent:5", **variables: Any
+    ) -> tuple[int, str]:
+        """Run plays on hosts that are nowhere, with a verdict for an answer."""
+        seen = {"installed": {"api": FORMER}}
+        due = {"app_release_comparison": {"due": ["api"]}}
         hosts = {
-            name: {"ansible_host": f"192.0.2.{number}", **found} for number, name in enumerate(("api-1", "api-2"), 1)
+            name: {
+                "ansible_host": f"192.0.2.{number}",
+                "canary_found": seen,
+                "release_before": seen,
+                **(due if name == "api-1" else {}),
+            }
+            for number, name in enumerate(("api-1", "api-2"), 1)
         }
         inventory = {
             "all": {
@@ -58,24 +101,42 @@ class Canary:
                     "ansible_python_interpreter": sys.executable,
                     "cpq_canary_cohort": cohort,
                     "cpq_canary_hosts": ["api-2"],
+                    "cpq_tls": True,
                     "cpq_units": {"api": {"metrics_port": 9100}, "relay": {"metrics_port": 9120}},
                 },
-                "children": {"api": {"hosts": hosts}, "admin": {"hosts": {"admin-1": {}}}},
+                "children": {
+                    "api": {"hosts": hosts},
+                    "admin": {"hosts": {"admin-1": {"__release_is_pending": True}}},
+                    "edge": {"hosts": {"edge-1": {}, "edge-2": {}}},
+                },
             }
         }
-        _, looking, judging = yaml.safe_load((ROOT / "playbooks/canary.yml").read_text())
-        looking["tasks"] = [task for task in looking["tasks"] if "release_facts" not in task]
-        looking["vars_files"] = [str(ROOT / "playbooks/release/vars.yml")]
-        plugins = self._folder / "action_plugins"
+        plugins, release = self._folder / "action_plugins", self._folder / "release"
         plugins.mkdir(exist_ok=True)
+        release.mkdir(exist_ok=True)
         (plugins / "cpq_admin.py").write_text(ADMIN)
+        (plugins / "haproxy_server.py").write_text(PROXY)
+        for name in ("vars.yml", "canary.yml"):
+            (release / name).write_text((ROOT / "playbooks/release" / name).read_text())
+        (release / "failed.yml").write_text(
+            '[{"ansible.builtin.fail": {"msg": "ended: {{ ansible_failed_result.msg }}"}}]'
+        )
         (self._folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        (self._folder / "play.yml").write_text(yaml.safe_dump([looking, judging], sort_keys=False))
-        (self._folder / "answer.json").write_text(json.dumps(ANSWERS[answer]))
+        (self._folder / "play.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
+        (self._folder / "answers.json").write_text(json.dumps({**ANSWERS, "judge": VERDICTS[verdict]}))
+        # What the first play of a release finds out.
+        known = {"__release_preflight": {"release_id": LATTER, "bundle": "dist", "units": ["api"]}}
+        (self._folder / "known.yml").write_text(yaml.safe_dump({**known, **variables}))
         done = subprocess.run(
             [
                 str(Path(sys.executable).parent / "ansible-playbook"),
-                *("-i", str(self._folder / "hosts.yml"), str(self._folder / "play.yml"), "-e", json.dumps(variables)),
+                *(
+                    "-i",
+                    str(self._folder / "hosts.yml"),
+                    str(self._folder / "play.yml"),
+                    "-e",
+                    f"@{self._folder / 'known.yml'}",
+                ),
             ],
             cwd=ROOT,
             env={
@@ -92,11 +153,34 @@ class Canary:
         )
         return done.returncode, done.stdout + done.stderr
 
+    def by_hand(self, verdict: str, cohort: str = "percent:5", **variables: Any) -> tuple[int, str]:
+        """Run canary.yml after its look at the hosts."""
+        _, looking, judging = yaml.safe_load((ROOT / "playbooks/canary.yml").read_text())
+        looking["tasks"] = [task for task in looking["tasks"] if "release_facts" not in task]
+        return self.run([looking, judging], verdict, cohort, **variables)
+
+    def in_release(self, verdict: str, cohort: str = "percent:5", **variables: Any) -> tuple[int, str]:
+        """Run the play of a release that judges its canary."""
+        [play] = [
+            play
+            for play in yaml.safe_load((ROOT / "playbooks/release.yml").read_text())
+            if play["name"].startswith("Judge the canary")
+        ]
+        return self.run([play], verdict, cohort, **variables)
+
     @property
     def asked(self) -> list[dict[str, Any]]:
         """The commands that were asked for."""
-        found: list[dict[str, Any]] = json.loads((self._folder / "asked.json").read_text())
-        return found
+        return self._lines("asked.jsonl")
+
+    @property
+    def told(self) -> list[str]:
+        """Which servers of which state proxies were told."""
+        return [f"{each['server']} {each['state']}" for each in self._lines("proxy.jsonl")]
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        path = self._folder / name
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.fixture
@@ -104,58 +188,116 @@ def canary(tmp_path: Path) -> Canary:
     return Canary(tmp_path)
 
 
-def test_the_command_is_asked_for_what_the_inventory_declares(canary: Canary) -> None:
-    status, output = canary.run("promote", canary_since="2026-11-30T08:00:00")
+def test_both_releases_price_what_was_seen_while_servers_were_observed_and_the_judge_hears_all(canary: Canary) -> None:
+    status, output = canary.by_hand("promote", canary_former=FORMER, canary_since=SINCE, canary_observation_seconds="5")
 
     assert status == 0, output
     assert "promote: percent:5" in output
-    words = ["release", "canary", "judge", "--cohort", "percent:5", "--since", "2026-11-30T08:00:00"]
-    [asked] = canary.asked
-    assert asked["read"] == words
-    assert asked["input"]["canary_hosts"] == ["api-2"]
-    assert asked["input"]["observation_seconds"] == 300
-    assert [(target["host"], target["url"], target["installed"]) for target in asked["input"]["targets"]] == [
+    cohort, since = ("--cohort", "percent:5"), ("--since", SINCE)
+    assert [(" ".join(each["words"]), each["by"]) for each in canary.asked] == [
+        ("release canary observe", ""),
+        (" ".join(("release canary reprice", *cohort, *since)), ""),
+        (" ".join(("release canary reprice", *cohort, *since)), FORMER),
+        (" ".join(("release canary judge", *cohort, *since)), ""),
+    ]
+    observed, *_, judged = (each["input"] for each in canary.asked)
+    assert (observed["canary_hosts"], observed["observation_seconds"]) == (["api-2"], 5)
+    assert [(target["host"], target["url"], target["installed"]) for target in observed["targets"]] == [
         ("api-1", "http://192.0.2.1:9100/metrics", True),
         ("api-2", "http://192.0.2.2:9100/metrics", True),
     ]
+    assert judged["servers"] == MEASURED
+    assert (judged["former_prices"]["release"], judged["prices"]["release"]) == (FORMER, LATTER)
 
 
-def test_files_of_prices_are_handed_on(canary: Canary) -> None:
-    given = {"canary_former_prices": "/run/former.json", "canary_prices": "/run/latter.json"}
-    status, output = canary.run("promote", canary_since="2026-11-30", canary_observation_seconds="5", **given)
+def test_a_former_release_that_cannot_price_leaves_its_side_out(
+    canary: Canary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unable = {"changed": False, "failed": True, "msg": "cpq-oms-admin gave no answer", "results": [], "by_command": {}}
+    monkeypatch.setitem(ANSWERS, "reprice-former", unable)
+    status, output = canary.by_hand("promote", canary_former=FORMER)
 
     assert status == 0, output
-    assert canary.asked[0]["read"][-4:] == ["--former-prices", "/run/former.json", "--prices", "/run/latter.json"]
-    assert canary.asked[0]["input"]["observation_seconds"] == 5
+    assert canary.asked[-1]["input"]["former_prices"] is None
+    # Since when it was a canary is the journal's to say.
+    assert canary.asked[1]["words"] == ["release", "canary", "reprice", "--cohort", "percent:5"]
 
 
-@pytest.mark.parametrize(("answer", "said"), [("inconclusive", "no prices were given"), ("no answer", "gone")])
-def test_what_is_no_promotion_fails_with_its_reason(canary: Canary, answer: str, said: str) -> None:
-    status, output = canary.run(answer, canary_since="2026-11-30")
+@pytest.mark.parametrize(
+    ("verdict", "said"), [("inconclusive", "too few samples"), ("abort", "a cent more"), ("no answer", "gone")]
+)
+def test_what_is_no_promotion_fails_with_its_reason(canary: Canary, verdict: str, said: str) -> None:
+    status, output = canary.by_hand(verdict, canary_former=FORMER)
 
     assert status != 0
     assert said in output
-    assert ("inconclusive: percent:5" in output) == (answer == "inconclusive")
+    assert (f"{verdict}: percent:5" in output) == (verdict != "no answer")
+    assert canary.told == []
 
 
 @pytest.mark.parametrize(
     ("cohort", "variables", "said"),
     [
-        ("", {"canary_since": "2026-11-30"}, "(found none)"),
-        ("percent:5", {}, "canary_since (found none)"),
-        ("percent:5", {"canary_since": "yesterday"}, "canary_since (found yesterday)"),
-        (
-            "percent:5",
-            {"canary_since": "2026-11-30", "canary_prices": "/run/x"},
-            "both canary_former_prices and canary_prices",
-        ),
+        ("", {"canary_former": FORMER}, "(found none)"),
+        ("percent:5", {}, "canary_former (found none)"),
+        ("percent:5", {"canary_former": FORMER, "canary_since": "yesterday"}, "canary_since (found yesterday)"),
     ],
 )
 def test_what_is_missing_is_named_before_anything_is_asked(
-    canary: Canary, tmp_path: Path, cohort: str, variables: dict[str, str], said: str
+    canary: Canary, cohort: str, variables: dict[str, str], said: str
 ) -> None:
-    status, output = canary.run("promote", cohort, **variables)
+    status, output = canary.by_hand("promote", cohort, **variables)
 
     assert status != 0
     assert said in " ".join(output.split())
-    assert not (tmp_path / "asked.json").exists()
+    assert canary.asked == []
+
+
+def test_a_release_goes_on_after_a_promotion_and_keeps_the_verdict(canary: Canary) -> None:
+    status, output = canary.in_release("promote")
+
+    assert status == 0, output
+    assert canary.asked[2]["by"] == FORMER
+    note = canary.asked[-1]["words"]
+    assert note[:4] == ["release", "step", "canary", "succeeded"]
+    assert json.loads(note[-1]) == {"verdict": "promote", "despite": ""}
+    assert canary.told == []
+
+
+def test_a_release_whose_canary_is_worse_ends_and_sends_its_cohort_to_the_others(canary: Canary) -> None:
+    status, output = canary.in_release("abort", release_canary_despite="it is only a cent")
+
+    assert status != 0
+    assert "ended: abort: price: quote 1 line 1: a cent more. Its cohort is sent to the other hosts again" in output
+    assert canary.told == ["api-2 drained"] * 2
+    assert canary.asked[-1]["words"][2] == "judge"
+
+
+def test_a_release_whose_canary_is_open_ends_and_leaves_it_to_go_on(canary: Canary) -> None:
+    status, output = canary.in_release("inconclusive")
+
+    assert status != 0
+    assert "ended: inconclusive: fallout-rate: too few samples. Its cohort goes on: run the release again" in output
+    assert canary.told == []
+
+
+def test_a_person_may_say_why_an_open_verdict_is_enough(canary: Canary) -> None:
+    status, output = canary.in_release("inconclusive", release_canary_despite="night, OPS-12")
+
+    assert status == 0, output
+    assert json.loads(canary.asked[-1]["words"][-1]) == {"verdict": "inconclusive", "despite": "night, OPS-12"}
+
+
+@pytest.mark.parametrize("word", ["", "  "])
+def test_no_answer_ends_a_release_whatever_a_person_says(canary: Canary, word: str) -> None:
+    status, output = canary.in_release("no answer", release_canary_despite=word or "night, OPS-12")
+
+    assert status != 0
+    assert "ended: cpq-oms-admin gave no answer: gone" in output
+
+
+def test_a_release_without_a_canary_asks_nobody(canary: Canary) -> None:
+    status, output = canary.in_release("abort", cohort="")
+
+    assert status == 0, output
+    assert canary.asked == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from app.contracts.compatibility.interfaces import DECLARATIONS, PARTS
 from app.contracts.loader import DIRECTORY
 from app.entrypoints.admin.plan_input import read_migrations, read_rollback
 from playbooks.filter_plugins.release import (
+    release_canary,
     release_described,
     release_former,
     release_hosts_that_differ,
@@ -123,3 +125,31 @@ def test_where_what_was_deployed_is_told_by_host_of_the_deployables_groups() -> 
         "one-1": {"api": B, "relay": B},
         "two-1": {"api": ""},
     }
+
+
+DUE: dict[str, Any] = {"app_release_comparison": {"due": ["api"]}}
+SERVES: dict[str, Any] = {"release_before": {"installed": {"api": A}}}
+
+
+@pytest.mark.parametrize(
+    ("cohort", "declared", "variables", "canary"),
+    [
+        ("percent:5", ["api-2"], {"api-1": SERVES | DUE, "api-2": SERVES | DUE}, ["api-2"]),
+        # It has met it already, and the others have not: it is to be judged, or judged again.
+        ("percent:5", ["api-2"], {"api-1": SERVES | DUE, "api-2": SERVES}, ["api-2"]),
+        # Everybody has it.
+        ("percent:5", ["api-2"], {"api-1": SERVES, "api-2": SERVES | DUE}, []),
+        ("", ["api-2"], {"api-1": SERVES | DUE, "api-2": SERVES | DUE}, []),
+        ("percent:5", [], {"api-1": SERVES | DUE, "api-2": SERVES | DUE}, []),
+        # Nobody would be left to hold it to.
+        ("percent:5", ["api-1", "api-2"], {"api-1": SERVES | DUE, "api-2": SERVES | DUE}, []),
+        ("percent:5", ["api-2"], {"api-1": DUE, "api-2": SERVES | DUE}, []),
+        ("percent:5", ["api-2"], {"api-1": {"release_before": {}} | DUE, "api-2": DUE}, []),
+    ],
+)
+def test_a_release_has_a_canary_where_others_serve_and_have_it_still_to_come(
+    cohort: str, declared: list[str], variables: dict[str, Any], canary: list[str]
+) -> None:
+    groups = {"all": ["api-1", "api-2"], "api": ["api-1", "api-2"]}
+
+    assert release_canary(groups, variables, cohort, declared) == canary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -205,3 +206,18 @@ def test_a_release_that_was_cut_short_is_planned_against_the_one_it_leaves() -> 
 
     assert planned.readers_first
     assert planned.live == (OLD, what.release.release_id)
+
+
+@pytest.mark.parametrize("differs", [None, frozenset({"api-1", "api-2"})])
+def test_a_canary_is_activated_and_judged_before_the_other_hosts_of_the_api(differs: frozenset[str] | None) -> None:
+    hosts = {**HOSTS, "api": ("api-1", "api-2")}
+    canary = replace(around(hosts=hosts, differs=differs), canary_hosts=frozenset({"api-2"}))
+    with_it = plan(bundle(api_field), live(), canary, STEPS)
+    without = made(bundle(api_field), differs, hosts)
+
+    order = [
+        (step.step, step.hosts) for step in with_it.steps if step.acts and step.step in {"api-canary", "canary", "api"}
+    ]
+    assert order == [("api-canary", ("api-2",)), ("canary", HOSTS["admin"][:1]), ("api", ("api-1",))]
+    assert {"api-canary", "canary"}.isdisjoint(places(without))
+    assert next(step.hosts for step in without.steps if step.step == "api") == ("api-1", "api-2")

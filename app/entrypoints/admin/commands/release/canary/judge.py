@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.adapters.http.unit_metrics import look
 from app.adapters.postgres.canary_flows import canary_flows
 from app.application.canary.judgement import Judgement, Measured, Row, Unmeasured, judge
-from app.application.canary.measurement import of_flows, of_servers
+from app.application.canary.measurement import of_flows
 from app.application.canary.prices import PriceComparison
 from app.contracts.loader import load_canary_measures
 from app.domain.canary import Cohort
-from app.entrypoints.admin.canary_input import Servers, cohort_of, moment, price_comparison
+from app.entrypoints.admin.canary_input import Found, begun, cohort_of, moment, price_comparison
 from app.entrypoints.admin.outcome import EXIT_DRIFT, EXIT_INCONCLUSIVE, Outcome
 from app.entrypoints.admin.wiring import InputError, Session
 from app.runtime.columns import aligned
@@ -31,45 +29,42 @@ def command(
     cohort: Annotated[
         str, typer.Option(help="The canary: DIMENSION:VALUE,VALUE of tenant, percent, product-line, process.")
     ],
-    since: Annotated[datetime, typer.Option(help="Quotes and orders begun from then on, in UTC.")],
-    former_prices: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="What release canary reprice of the former release wrote."),
-    ] = None,
-    prices: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="What release canary reprice of this release wrote."),
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Quotes and orders begun from then on, in UTC; since a release brought its hosts here."),
     ] = None,
 ) -> Outcome:
     """Judge a canary against everybody else at the same time, by the measures of app/contracts/canary.yml. Reads only.
 
-    Standard input: {"targets": [...], "canary_hosts": [names of API hosts], "observation_seconds": n}.
+    Standard input: {"servers": measured by observe, "former_prices": data of reprice by the former release, "prices": and by this one}.
     Exit 0 promote, 3 abort, 4 inconclusive: too little was seen, or what was seen may be chance; 1 the command failed.
     """
     session: Session = context.obj
-    chosen, begun, given = cohort_of(cohort), moment(since), session.given(Servers)
-    return asyncio.run(_judge(session, chosen, begun, given, price_comparison(chosen, former_prices, prices)))
+    chosen, found = cohort_of(cohort), session.given(Found)
+    start = None if since is None else moment(since)
+    return asyncio.run(_judge(session, chosen, start, found.servers, price_comparison(chosen, found)))
 
 
 async def _judge(
-    session: Session, cohort: Cohort, since: datetime, given: Servers, compared: PriceComparison | None
+    session: Session,
+    cohort: Cohort,
+    given_since: datetime | None,
+    servers: Mapping[str, Measured],
+    compared: PriceComparison | None,
 ) -> Outcome:
+    since = given_since or await begun(session)
     measures = load_canary_measures()
-    measured: dict[str, Measured] = {}
-    before = after = await look(given.targets)
-    if given.canary_hosts:
-        await asyncio.sleep(given.observation_seconds)
-        after = await look(given.targets)
-    try:
-        measured |= of_servers(measures, given.targets, given.canary_hosts, before, after)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    # Figures of flows and prices are counted here: nobody else gives them.
+    of_api = [name for name, measure in measures.items() if measure.figure in {"errors", "latency"}]
+    if strange := sorted(set(servers) - set(of_api)):
+        raise InputError(f"servers.{strange[0]}: expected measures of servers: {', '.join(of_api)}")
+    measured = {name: servers.get(name, Unmeasured("no servers were observed")) for name in of_api}
     async with session.database() as connection, canary_flows(connection) as flows:
         if problems := await flows.unknown(cohort):
             raise InputError(*problems)
         measured |= of_flows(measures, cohort, await flows.groups(since))
         until = flows.until
-    unpriced = Unmeasured("no prices were given: --former-prices and --prices")
+    unpriced = Unmeasured("prices of both releases were not given")
     measured |= {name: compared or unpriced for name, measure in measures.items() if measure.figure == "price"}
     about = {"cohort": str(cohort), "since": since.isoformat(), "until": until.isoformat()}
     return outcome(judge(measures, measured), about)

@@ -11,7 +11,7 @@ import typer
 from app.adapters.postgres.canary_flows import canary_flows
 from app.application.canary.prices import Repriced, reprice
 from app.domain.canary import Cohort
-from app.entrypoints.admin.canary_input import cohort_of, moment
+from app.entrypoints.admin.canary_input import begun, cohort_of, moment
 from app.entrypoints.admin.outcome import Outcome, failed
 from app.entrypoints.admin.wiring import Session
 
@@ -21,17 +21,21 @@ def command(
     cohort: Annotated[
         str, typer.Option(help="Whose quotes: DIMENSION:VALUE,VALUE of tenant, percent, product-line, process.")
     ],
-    since: Annotated[datetime, typer.Option(help="Quotes accepted from then on, in UTC.")],
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Quotes accepted from then on, in UTC; since a release brought the canary's hosts here."),
+    ] = None,
 ) -> Outcome:
     """Price the accepted quotes of a cohort again with this release's own code, line by line; stores nothing.
 
-    With --json it is a file for release canary judge: one by the former release's command, one by this one's.
+    Its data is input of release canary judge: once by the former release's command, once by this one's.
     """
     session: Session = context.obj
-    return asyncio.run(_reprice(session, cohort_of(cohort), moment(since)))
+    return asyncio.run(_reprice(session, cohort_of(cohort), None if since is None else moment(since)))
 
 
-async def _reprice(session: Session, cohort: Cohort, since: datetime) -> Outcome:
+async def _reprice(session: Session, cohort: Cohort, given_since: datetime | None) -> Outcome:
+    since = given_since or await begun(session)
     async with session.database() as connection, canary_flows(connection) as flows:
         if problems := await flows.unknown(cohort):
             return failed(problems)
