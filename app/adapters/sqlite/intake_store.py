@@ -112,9 +112,10 @@ class IntakeStore:
         return self._rows("SELECT * FROM span WHERE trace = ? ORDER BY started LIMIT ?", (trace, _SHOWN))
 
     def traces_of_order(self, order_id: str) -> list[dict[str, Any]]:
-        """The traces that an order was met in, with their number of spans, oldest first."""
+        """The traces that an order was met in, oldest first, with their number of spans and the units that had a part, as one text."""
         return self._rows(
-            "SELECT trace, min(started) AS started, count(*) AS spans, max(failed) AS failed FROM span WHERE trace IN"
+            "SELECT trace, min(started) AS started, count(*) AS spans, max(failed) AS failed,"
+            " replace(group_concat(DISTINCT unit), ',', ', ') AS units FROM span WHERE trace IN"
             " (SELECT trace FROM span WHERE order_id = ?) GROUP BY trace ORDER BY started LIMIT ?",
             (order_id, _SHOWN),
         )

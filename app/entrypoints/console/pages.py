@@ -322,10 +322,10 @@ def _with_trace(detail: str) -> Child:
 
 def _traces(found: Sequence[Row]) -> Markup:
     rows = [
-        [tag("a", tag("code", row["trace"]), href=f"/search?q={row['trace']}"), moment(since(row["started"] / 1e6)), _number(row["spans"]), badge("failed", "bad") if row["failed"] else badge("done", "good")]
+        [tag("a", tag("code", row["trace"]), href=f"/search?q={row['trace']}"), moment(since(row["started"] / 1e6)), _number(row["spans"]), badge("failed", "bad") if row["failed"] else badge("done", "good"), tag("td", row["units"], class_="wrap")]
         for row in found
     ]  # fmt: skip
-    return table("Traces", ("trace", "began", "spans", "ended"), rows, "No trace of it is kept.")
+    return table("Traces", ("trace", "began", "spans", "ended", "units"), rows, "No trace of it is kept.")
 
 
 def processes(

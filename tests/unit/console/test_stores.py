@@ -93,13 +93,13 @@ def field(number: int, value: bytes | int) -> bytes:
     return bytes([*head, size]) + value
 
 
-def request() -> bytes:
+def request(unit: str = "cpq-oms-api", span_id: bytes = SPAN) -> bytes:
     order = field(1, b"cpq.order_id") + field(2, field(1, str(ORDER).encode()))
     status = bytes([3 << 3, 2])
     span = b"".join([
-        field(1, TRACE), field(2, SPAN), field(5, b"convert"), field(7, 1_000), field(8, 3_000), field(9, order), field(15, status),
+        field(1, TRACE), field(2, span_id), field(5, b"convert"), field(7, 1_000), field(8, 3_000), field(9, order), field(15, status),
     ])  # fmt: skip
-    resource = field(1, field(1, b"service.name") + field(2, field(1, b"cpq-oms-api")))
+    resource = field(1, field(1, b"service.name") + field(2, field(1, unit.encode())))
     return field(1, field(1, resource) + field(2, field(2, span)))
 
 
@@ -128,9 +128,14 @@ def test_a_trace_is_found_by_its_order_and_kept_once(intake: tuple[falcon.testin
     headers = {"Content-Type": "application/x-protobuf"}
     statuses = [client.simulate_post("/v1/traces", body=request(), headers=headers).status_code for _ in range(2)]
 
-    assert statuses == [200, 200]
+    statuses.append(
+        client.simulate_post("/v1/traces", body=request("relay-1-relay", SPAN[::-1]), headers=headers).status_code
+    )
+
+    assert statuses == [200, 200, 200]
     [trace] = kept.traces_of_order(str(ORDER))
-    assert (trace["trace"], trace["spans"], trace["failed"]) == (TRACE.hex(), 1, 1)
+    assert (trace["trace"], trace["spans"], trace["failed"]) == (TRACE.hex(), 2, 1)
+    assert sorted(trace["units"].split(", ")) == ["cpq-oms-api", "relay-1-relay"]
     kept.forget(1)
     assert kept.trace(TRACE.hex()) == []
 
