@@ -121,8 +121,8 @@ class ActionModule(ActionBase):
                 }
             ),
             "units": {"services": services, "drop_ins": list(_drop_ins())},
-            "nftables": (["table inet cpq_oms"] if variables["cpq_firewall"] else [])
-            + (["table inet cpq_edge"] if "edge" in tiers and variables["cpq_tls"] else []),
+            # That of an edge which is closing is there for seconds; where it stays, nobody is heard.
+            "nftables": ["table inet cpq_oms"] if variables["cpq_firewall"] else [],
             "certificates": _identities(tiers) if variables["cpq_tls"] else [],
         }
         if "db" in tiers:
@@ -132,9 +132,12 @@ class ActionModule(ActionBase):
             declared["postgresql-settings"] = {
                 name: planes.setting_text(value) for name, value in given.items() if name not in UNSAID_SETTINGS
             }
-        declared["postgresql-roles"] = {
-            role["name"]: planes.role_text(role) for role in hostvars[variables["groups"]["db"][0]]["postgresql_roles"]
-        }
+        database = variables["groups"]["db"][0]
+        logins = [*hostvars[database]["postgresql_roles"]]
+        if self._of_role("postgresql", "__postgresql_is_cluster", database, hostvars):
+            copying = self._of_role("postgresql", "__postgresql_replication_role", database, hostvars)
+            logins.append({"name": copying, "may_replicate": True})
+        declared["postgresql-roles"] = {role["name"]: planes.role_text(role) for role in logins}
         redis = hostvars[variables["groups"]["redis"][0]]
         declared["redis-policy"] = planes.policy_texts(redis["redis_max_memory"], redis["redis_eviction"])
         return declared

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.unit_files import timers
 
 DOCUMENTATION = r"""
 module: live_state
@@ -91,7 +92,7 @@ def packages() -> Items:
 def units() -> Items:
     """Return whether units start with the host and what is wrong with them, and the drop-ins that alter them."""
     found = {}
-    listed = run("systemctl", "show", *UNITS, "--all", f"--property={','.join(PROPERTIES)}")
+    listed = run("systemctl", "show", *UNITS, *timers(), "--all", f"--property={','.join(PROPERTIES)}")
     for block in filter(None, listed.split("\n\n")):
         unit = dict(line.partition("=")[::2] for line in block.splitlines())
         state = [unit["UnitFileState"] or "transient"]

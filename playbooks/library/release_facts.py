@@ -12,6 +12,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.host_identity import problem
 from ansible.module_utils.proxy_socket import drained
+from ansible.module_utils.unit_files import timers
 
 DOCUMENTATION = r"""
 module: release_facts
@@ -79,8 +80,8 @@ def contracts(root: Path) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def services() -> dict[str, dict[str, Any]]:
-    """Return every unit of ours that systemd has loaded."""
-    command = ["systemctl", "show", "cpq-oms-*", "--all", f"--property={','.join(PROPERTIES)}"]
+    """Return every unit of ours that systemd has loaded, and every timer."""
+    command = ["systemctl", "show", "cpq-oms-*", *timers(), "--all", f"--property={','.join(PROPERTIES)}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found: dict[str, dict[str, Any]] = {}
     for block in done.stdout.split("\n\n"):

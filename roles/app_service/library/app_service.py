@@ -348,7 +348,7 @@ class Convergence:
             disable=[name for name, wanted in enablement if not wanted],
             reload=any(file.path.parent == UNIT_FILES for file in files)
             or any(state["NeedDaemonReload"] == "yes" for state in states.values()),
-            start_target=bool(names) and states[TARGET]["ActiveState"] != "active",
+            start_target=self._has_target and states[TARGET]["ActiveState"] != "active",
         )
 
     def _touched(self, plan: Plan) -> set[str]:
@@ -491,14 +491,22 @@ class Convergence:
 
     def _enablement(self, states: Mapping[str, Mapping[str, str]]) -> list[tuple[str, bool]]:
         wanted = [(service.name, service.started) for service in self._declared.services]
-        if self._declared.services:
+        if self._has_target:
             wanted.append((TARGET, True))
         due = [(name, want) for name, want in wanted if (states[name]["UnitFileState"] == "enabled") != want]
-        # A timer that says nothing of its installation is started by whoever needs it, and never by itself.
-        unit_files: Mapping[str, str] = self._module.params["unit_files"]
-        timers = [name for name, text in unit_files.items() if name.endswith(".timer") and "\n[Install]\n" in text]
-        missing = [name for name in timers if not (UNIT_FILES / f"{TARGET}.wants" / name).is_symlink()]
+        missing = [name for name in self._timers if not (UNIT_FILES / f"{TARGET}.wants" / name).is_symlink()]
         return [*due, *((name, True) for name in missing)]
+
+    @property
+    def _timers(self) -> list[str]:
+        """The timers that run as long as the host does: one that says nothing of its installation is started by whoever needs it."""
+        unit_files: Mapping[str, str] = self._module.params["unit_files"]
+        return [name for name, text in unit_files.items() if name.endswith(".timer") and "\n[Install]\n" in text]
+
+    @property
+    def _has_target(self) -> bool:
+        """Whether anything here runs by itself; a host of the operators' commands alone has their timers."""
+        return bool(self._declared.services or self._timers)
 
     def _try_settings(self, units: set[str]) -> None:
         problems: list[str] = []

@@ -172,3 +172,37 @@ def test_a_change_of_credentials_touches_nothing_else(monkeypatch: pytest.Monkey
     assert (plan.links, plan.strays, plan.enable, plan.disable, plan.reload) == ([], [], [], [], False)
     with pytest.raises(app_service.RefusedError, match="no release is installed for worker"):
         change._require_installed()
+
+
+TIMER = "[Timer]\nOnActiveSec=5min\n\n[Install]\nWantedBy=cpq-oms.target\n"
+
+
+class Fresh(Manager):
+    """systemd where nothing was ever started."""
+
+    def states(self, names: list[str]) -> dict[str, dict[str, str]]:
+        state = {"ActiveState": "inactive", "MainPID": "0", "UnitFileState": "disabled", "NeedDaemonReload": "no"}
+        return dict.fromkeys(names, state)
+
+    def undeclared_instances(self, unit: str, names: list[str]) -> list[str]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("timer", "starts"),
+    [(TIMER, True), (TIMER.split("[Install]", maxsplit=1)[0], False)],
+    ids=["by itself", "by whoever needs it"],
+)
+def test_a_host_of_the_commands_alone_starts_the_platform_for_their_timers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, timer: str, starts: bool
+) -> None:
+    monkeypatch.setattr(app_service, "UNIT_FILES", tmp_path)
+    given = arguments(admin={"environment": {"LOG_LEVEL": "INFO"}}) | {"root": str(tmp_path)}
+    given["unit_files"]["cpq-oms-drift.timer"] = timer
+    run = app_service.Convergence(SimpleNamespace(params=given, check_mode=True))
+    run._host = Fresh()
+
+    plan = run._plan()
+
+    assert plan.start_target is starts
+    assert plan.enable == (["cpq-oms.target", "cpq-oms-drift.timer"] if starts else [])

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 REPORT = load("drift_report", ROOT / "playbooks/action_plugins")
 PLANES = load("drift_planes", ROOT / "playbooks/module_utils")
 DOCUMENTS = load("drift_documents", ROOT / "playbooks/module_utils")
+sys.modules["ansible.module_utils.unit_files"] = load("unit_files", ROOT / "playbooks/module_utils")
 LIVE = load("live_state")
 TOLERANCES = ROOT / "inventories/drift_tolerances.yml"
 summarize: Callable[..., dict[str, Any]] = REPORT.summarize
@@ -126,6 +128,16 @@ def test_what_a_host_has_otherwise_than_declared_is_found(
         found,
     )
     assert one["remedy"] == PLANES.PLANES[plane]
+
+
+def test_the_hosts_own_comparison_fails_by_what_it_found_and_is_no_difference_itself() -> None:
+    units = {"kafka.service": "enabled", "cpq-oms-drift.service": "static, failed"}
+
+    assert report_of(a=host({"units": units}))["findings"] == []
+
+
+def test_the_role_that_copies_the_database_is_described_as_the_server_tells_it() -> None:
+    assert PLANES.role_text({"name": "cpq_replication", "may_replicate": True}) == "connections -1; may replicate"
 
 
 @pytest.mark.parametrize(
@@ -331,9 +343,19 @@ ActiveState=inactive
 def test_units_are_described_with_what_is_wrong_with_them_and_with_their_drop_ins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(LIVE, "run", lambda *_: SYSTEMD)
+    asked: list[str] = []
 
-    assert LIVE.units() == {
+    def run(*words: str) -> str:
+        asked.extend(words)
+        return SYSTEMD
+
+    monkeypatch.setattr(LIVE, "run", run)
+    monkeypatch.setattr(LIVE, "timers", lambda: ["cpq-oms-never-loaded.timer"])
+
+    units = LIVE.units()
+
+    assert "cpq-oms-never-loaded.timer" in asked
+    assert units == {
         "cpq-oms-api.service": "enabled",
         "drop-in /etc/systemd/system/cpq-oms-api.service.d/override.conf": "there",
         "redis-server.service": "disabled, changed since it was loaded, failed",

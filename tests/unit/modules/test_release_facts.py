@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.contracts.compatibility.interfaces import DECLARATIONS, PARTS
 from tests.support.ansible_modules import LIBRARY, load
 
-for name in ("host_identity", "proxy_socket"):
+for name in ("host_identity", "proxy_socket", "unit_files"):
     sys.modules[f"ansible.module_utils.{name}"] = load(name, LIBRARY.parent / "module_utils")
 FACTS = load("release_facts")
 FILTERS = load("release", LIBRARY.parent / "filter_plugins")
@@ -23,6 +26,25 @@ def install(root: Path, unit: str, release_id: str, files: dict[str, str]) -> No
     release.mkdir(parents=True, exist_ok=True)
     (release / "release.json").write_text(json.dumps({"release_id": release_id}))
     (root / unit / "current").symlink_to(release)
+
+
+def test_a_timer_that_systemd_has_not_loaded_is_asked_for_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cpq-oms-smoke.timer", "cpq-oms-smoke.service", "other.timer"):
+        (tmp_path / name).touch()
+    answer = "Id=cpq-oms-smoke.timer\nActiveState=inactive\nMainPID=\nDropInPaths=\n"
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, answer, "")
+
+    monkeypatch.setattr(FACTS.subprocess, "run", run)
+    monkeypatch.setattr(FACTS, "timers", lambda: load("unit_files", LIBRARY.parent / "module_utils").timers(tmp_path))
+
+    assert FACTS.services()["cpq-oms-smoke.timer"]["state"] == "inactive"
+    assert [word for word in asked[0] if word.endswith(".timer")] == ["cpq-oms-smoke.timer"]
 
 
 CONTRACTS = {"topics/a.yml": "name: a", "events/a.v1.schema.json": "{}", "events/notes.txt": "", "units.yml": "{}"}

@@ -25,6 +25,15 @@ SURROUNDINGS = {
 }
 
 
+def test_the_platform_is_up_for_the_timers_of_the_commands(host):
+    target = host.service("cpq-oms.target")
+
+    assert target.is_running
+    assert target.is_enabled
+    for name in ("drift", "reconcile", "smoke"):
+        assert host.service(f"cpq-oms-{name}.timer").is_enabled
+
+
 def judge(host):
     done = host.run(f"echo '{json.dumps(SURROUNDINGS)}' | cpq-oms-admin --json release precheck")
     return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
