@@ -37,7 +37,7 @@ def units_at_rest() -> list[str]:
         for unit in _WORKING
         for instance in (units[unit].instances or [""])
     ]
-    return [*names, "cpq-oms-reconcile.timer", "cpq-oms-smoke.timer"]
+    return [*names, "cpq-oms-drift.timer", "cpq-oms-reconcile.timer", "cpq-oms-smoke.timer"]
 
 
 @pytest.fixture(scope="session")
