@@ -211,17 +211,17 @@ def release_hosts_that_differ(groups: Mapping[str, Sequence[str]], hostvars: Any
 
 def release_canary(
     groups: Mapping[str, Sequence[str]], hostvars: Any, cohort: str, declared: Sequence[str]
-) -> list[str]:
-    """Name the hosts of the API that meet a release before the others, which is judged on them.
+) -> dict[str, Any]:
+    """Return which hosts of the API meet a release before the others, and the release that these run meanwhile: hosts, former.
 
-    None where the inventory declares no cohort with hosts of its own, where the others do not serve yet, or where all of them have it.
+    No host where the inventory declares no cohort with hosts of its own, where the others do not serve yet, or where all of them have it.
     """
     others = [host for host in groups.get("api", ()) if host not in declared]
-    if not cohort or not declared or not others:
-        return []
-    serve = all("api" in (hostvars[host].get("release_before") or {}).get("installed", {}) for host in others)
+    former = [(hostvars[host].get("release_before") or {}).get("installed", {}).get("api") for host in others]
     due = {*others} & {*release_hosts_that_differ(groups, hostvars)}
-    return [host for host in groups["api"] if host in declared] if serve and due else []
+    if not cohort or not declared or not due or not all(former):
+        return {"hosts": [], "former": ""}
+    return {"hosts": [host for host in groups["api"] if host in declared], "former": former[0]}
 
 
 def release_timers(

@@ -74,9 +74,9 @@ def test_the_api_is_activated_on_hosts_of_the_canary_or_after_its_verdict() -> N
         ("api", False),
     ]
     assert [play["tasks"][0]["when"] for _, play in found.values()] == [
-        "release_host_differs and inventory_hostname in release_canary_hosts",
-        "release_canary_hosts | length > 0 and not ansible_check_mode",
-        "release_host_differs and inventory_hostname not in release_canary_hosts",
+        "release_host_differs and inventory_hostname in release_canary.hosts",
+        "release_canary.hosts | length > 0 and not ansible_check_mode",
+        "release_host_differs and inventory_hostname not in release_canary.hosts",
     ]
     # The journal names it, and the judge looks there for when the canary began.
     assert found[STEP][1]["tasks"][0]["vars"] == {"release_api_step": STEP}

@@ -152,4 +152,4 @@ def test_a_release_has_a_canary_where_others_serve_and_have_it_still_to_come(
 ) -> None:
     groups = {"all": ["api-1", "api-2"], "api": ["api-1", "api-2"]}
 
-    assert release_canary(groups, variables, cohort, declared) == canary
+    assert release_canary(groups, variables, cohort, declared) == {"hosts": canary, "former": A if canary else ""}
