@@ -195,8 +195,9 @@ async def test_errors_of_the_servers_of_the_canary_abort_while_everything_else_h
     ],
 )
 async def test_a_cohort_of_nobody_is_refused_by_name(operator: Operator, cohort: str, problem: str) -> None:
-    for command in ("judge", "reprice"):
-        outcome = await operator.run("release", "canary", command, "--cohort", cohort, *OPTIONS, document={})
+    for command in ("judge", "reprice", "check"):
+        since = () if command == "check" else OPTIONS
+        outcome = await operator.run("release", "canary", command, "--cohort", cohort, *since, document={})
 
         assert (outcome.exit_code, list(outcome.problems)) == (1, [problem])
 
