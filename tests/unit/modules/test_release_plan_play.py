@@ -42,6 +42,8 @@ class Release:
         inventory = {
             "all": {
                 "vars": {
+                    "cpq_canary_cohort": "",
+                    "cpq_canary_hosts": [],
                     "ansible_connection": "local",
                     "ansible_python_interpreter": sys.executable,
                     "cpq_state_dir": str(self._folder / "state"),
