@@ -81,8 +81,11 @@ class ActionModule(ActionBase):
                 return {"changed": any(entry.changes for entry in entries), "results": [], "absent": True}
             raise AnsibleActionFail(f"cpq-oms-admin is not installed here, needed for: {pending}")
         result = self._result(output, errors, entries)
-        for one in result["results"]:
-            copy.append(one["data"].get("entries", ()))
+        # What only reads the record shows it without its seals, and the copy may not be so far yet.
+        kinds = [entry.kind for entry in entries if entry.chosen(check_mode=self._task.check_mode)]
+        for kind, one in zip(kinds, result["results"], strict=False):
+            if kind == "note":
+                copy.append(one["data"].get("entries", ()))
         return result
 
     def _execute(self, document: str, release: list[str], options: list[str], *, here: bool) -> tuple[int, str, str]:
