@@ -56,17 +56,14 @@ class ActionModule(ActionBase):
         options = self._task.args
         copy = RecordCopy(Path(self._templar.template((task_vars or {})["cpq_state_dir"])) / "release-record.jsonl")
         entries = [_Entry(entry, copy) for entry in options.get("commands", ())]
-        chosen = [words for entry in entries if (words := entry.chosen(check_mode=self._task.check_mode))]
-        left_out = [shlex.join(entry.words) for entry in entries if not entry.chosen(check_mode=self._task.check_mode)]
+        due = [(entry, words) for entry in entries if (words := entry.chosen(check_mode=self._task.check_mode))]
+        allowed = [entry for entry, _ in due]
+        left_out = [shlex.join(entry.words) for entry in entries if entry not in allowed]
         if left_out:
             Display().display(f"    would run: {'; '.join(left_out)}")
-        if not chosen:
+        if not due:
             return {"changed": False, "results": []}
-        items = [
-            {"arguments": [*words], "input": entry.input}
-            for entry in entries
-            if (words := entry.chosen(check_mode=self._task.check_mode))
-        ]
+        items = [{"arguments": [*words], "input": entry.input} for entry, words in due]
         keep_going = ["--keep-going"] if options.get("keep_going") else []
         chosen_release = ["--release", options["by_release"]] if options.get("by_release") else []
         code, output, errors = self._execute(
@@ -75,16 +72,15 @@ class ActionModule(ActionBase):
         if code == EXIT_NOT_FOUND and options.get("if_installed"):
             return {"changed": False, "results": [], "by_command": {}, "absent": True}
         if code == EXIT_NOT_FOUND:
-            pending = "; ".join(shlex.join(words) for words in chosen)
+            pending = "; ".join(shlex.join(words) for _, words in due)
             if self._task.check_mode:
                 Display().display(f"    would run, once cpq-oms-admin is installed here: {pending}")
                 return {"changed": any(entry.changes for entry in entries), "results": [], "absent": True}
             raise AnsibleActionFail(f"cpq-oms-admin is not installed here, needed for: {pending}")
         result = self._result(output, errors, entries)
         # What only reads the record shows it without its seals, and the copy may not be so far yet.
-        kinds = [entry.kind for entry in entries if entry.chosen(check_mode=self._task.check_mode)]
-        for kind, one in zip(kinds, result["results"], strict=False):
-            if kind == "note":
+        for entry, one in zip(allowed, result["results"], strict=False):
+            if entry.kind == "note":
                 copy.append(one["data"].get("entries", ()))
         return result
 

@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
     _VALID_ARGS = frozenset({"commands", "by_release", "keep_going", "if_installed"})
     def run(self, tmp=None, task_vars=None):
         folder = Path(os.environ["CANARY_FOLDER"])
-        [entry] = self._task.args["commands"] if len(self._task.args["commands"]) == 1 else [self._task.args["commands"][0]]
+        [entry] = self._task.args["commands"]
         [words] = [entry[kind] for kind in ("read", "note") if kind in entry]
         with (folder / "asked.jsonl").open("a") as asked:
             asked.write(json.dumps({"words": words, "input": entry.get("input"), "by": self._task.args.get("by_release", "")}) + "\\n")
