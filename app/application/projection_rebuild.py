@@ -115,7 +115,10 @@ class ShadowProjection(Protocol):
         ...
 
     def switching(self, rebuild_id: UUID) -> AbstractAsyncContextManager[None]:
-        """Open the switch's transaction: the projection's writers wait until it ends, its readers do not."""
+        """Open the switch's transaction: the projection's writers wait until it ends, its readers do not.
+
+        Orders are compared as they were when it opened: what is published later may be in the source or not.
+        """
         ...
 
     async def compare_shadow(self, rebuild_id: UUID) -> Comparison:

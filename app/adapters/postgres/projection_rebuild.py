@@ -69,6 +69,7 @@ class PostgresShadowProjection:
         try:
             async with self._connection.transaction():
                 await self._connection.execute(_SQL["hold_writers"])
+                await self._connection.execute(_SQL["take_snapshot"])
                 yield
         finally:
             await self._connection.set_isolation_level(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -205,6 +205,54 @@ async def test_a_rebuild_while_the_consumer_writes_new_events_loses_none_of_them
     assert (await compare_projection(operator, tenant_id, NOW)).is_equal
     await asyncio.to_thread(consumer.stop)
     await go_to_the_end(kafka, owner_connection, "order-projection")
+
+
+class LateLog:
+    """A topic that goes on directly after the rebuild's switch has looked for its end.
+
+    Args:
+        log: the topic.
+        go_on: what happens then, in the loop of the test.
+    """
+
+    def __init__(self, log: EventLog, go_on: Callable[[], Coroutine[None, None, None]]) -> None:
+        self._log, self._go_on = log, go_on
+        self._loop = asyncio.get_running_loop()
+        self._looks = 0
+
+    def look_for_end(self) -> None:
+        self._log.look_for_end()
+        self._looks += 1
+        if self._looks == 2:
+            asyncio.run_coroutine_threadsafe(self._go_on(), self._loop).result(timeout=20)
+
+    def next_batch(self) -> Sequence[Record]:
+        return self._log.next_batch()
+
+
+async def test_an_order_that_is_published_after_the_switch_looked_for_the_end_is_not_held_against_it(
+    *,
+    kafka: Kafka,
+    open_pool: OpenPool,
+    operator: Connection,
+    owner_connection: Connection,
+    tenant_id: str,
+    orders: list[UUID],
+) -> None:
+    await publish(kafka, owner_connection, tenant_id)
+    open_unit_of_work = unit_of_work_factory(await open_pool("api"))
+
+    async def one_more() -> None:
+        await place_order(open_unit_of_work, tenant_id)
+        await publish(kafka, owner_connection, tenant_id)
+
+    log = await asyncio.to_thread(EventLog, kafka.connection("admin").options(), TOPIC)
+    shadow = PostgresShadowProjection(operator, UuidV7Ids(), tenant_id)
+    rebuilt = await rebuild(shadow, LogHistory(LateLog(log, one_more), tenant_id), "log", REASON)
+    await asyncio.to_thread(log.close)
+
+    assert rebuilt.comparison.orders == len(orders)
+    assert await projected(owner_connection, tenant_id) == dict.fromkeys(orders, ("acknowledged", 1))
 
 
 class TwiceAtOnce(PostgresShadowProjection):

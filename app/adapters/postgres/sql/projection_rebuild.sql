@@ -52,6 +52,10 @@ LIMIT %(limit)s;
 -- First in its transaction, so that the snapshot is taken when nobody writes the projection; readers go on.
 LOCK TABLE cpq.order_projection IN SHARE ROW EXCLUSIVE MODE;
 
+-- name: take_snapshot
+-- A lock takes none: without this the first row read would, and see as published what the log's end came before.
+SELECT pg_current_snapshot();
+
 -- name: compare_shadow
 -- An order whose next event is not published yet, or that went on while the log was read, is not held against the shadow.
 WITH held AS (
