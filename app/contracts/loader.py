@@ -412,6 +412,9 @@ ChangeKind = Literal[
 
 
 RELEASE_PLAYBOOK = "release.yml"
+ReleasePart = Literal["canary", "standby", "former", "others"]
+"""Hosts of a tier that a release treats on their own: those of its canary, those that serve nobody before it sends
+requests to them, those that served until then, and all others."""
 
 
 class ReleaseStep(_Contract):
@@ -423,7 +426,7 @@ class ReleaseStep(_Contract):
         runbook: the line of the runbook that it is part of; 0 is the pre-check.
         units: deployables that it activates; it acts where one of them differs.
         readers_first: whether it acts only if events have something new (true) or only if not (false).
-        canary: whether it acts only if the release has a canary, and on its hosts (true), or on the others (false).
+        part: of the hosts, those that it acts on; it does not act where the release has none of them.
     """
 
     step: Name
@@ -434,7 +437,7 @@ class ReleaseStep(_Contract):
     spec: Text
     units: tuple[Name, ...] = ()
     readers_first: bool | None = None
-    canary: bool | None = None
+    part: ReleasePart | None = None
     reason: Text
     gate: Text
 

@@ -224,6 +224,28 @@ def release_canary(
     return {"hosts": [host for host in groups["api"] if host in declared], "former": former[0]}
 
 
+def release_colours(groups: Mapping[str, Sequence[str]], hostvars: Any) -> dict[str, Any]:
+    """Return which hosts of the API this release brings before it sends them every request, and which after that: to, standby, former.
+
+    `to` is the colour that gets the requests then, empty where nothing is to be switched: the hosts that serve have the release already.
+    All is empty where the API's hosts are not of two colours, or where no edge knows of them.
+    """
+    hosts = {host: hostvars[host].get("cpq_colour", "none") for host in groups.get("api", ())}
+    # Where edges differ, a release that is to change something does not begin (safety.py).
+    [serving, *_] = [
+        seen["serving"]
+        for edge in groups.get("edge", ())
+        if (seen := hostvars[edge].get("release_before") or {}).get("serving")
+    ] or [""]
+    if not serving or {*hosts.values()} != {"blue", "green"}:
+        return {"to": "", "standby": [], "former": []}
+    serve = [host for host, colour in hosts.items() if colour == serving]
+    stand_by = [host for host in hosts if host not in serve]
+    if {*serve} & {*release_hosts_that_differ(groups, hostvars)}:
+        return {"to": hosts[stand_by[0]], "standby": stand_by, "former": serve}
+    return {"to": "", "standby": [], "former": stand_by}
+
+
 def release_timers(
     hosts: Sequence[str], timers: Sequence[str], hostvars: Any, facts: str, states: Sequence[str]
 ) -> list[str]:
@@ -291,6 +313,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "release_canary": release_canary,
+            "release_colours": release_colours,
             "release_contracts": release_contracts,
             "given_settings": given_settings,
             "release_given_settings": release_given_settings,

@@ -37,6 +37,7 @@ def release_unsafe(groups: Mapping[str, Sequence[str]], hostvars: Any, facts: st
         here = {name for name, hosts in groups.items() if host in hosts}
         reasons = (*_clock(told), *_certificates(told, now), *_units(told, here))
         problems += [f"{host}: {reason}" for reason in reasons]
+    problems += _colours({host: found[host].get("serving") for host in groups.get("edge") or ()})
     if any(told.get("installed") for told in found.values()):
         # A database on the backup host itself has none: playbooks/backup.yml.
         for host in sorted({*(groups.get("backup") or ())} - {*(groups.get("db") or ())}):
@@ -49,6 +50,13 @@ def _clock(told: Mapping[str, Any]) -> Iterator[str]:
     if not -BEHIND_SECONDS <= ahead <= AHEAD_SECONDS:
         side = "ahead of" if ahead > 0 else "behind"
         yield f"clock-skew: its clock is {abs(ahead):.1f} s {side} the control machine's; set it (timedatectl), then release"
+
+
+def _colours(serving: Mapping[str, str | None]) -> Iterator[str]:
+    known = {edge: colour for edge, colour in serving.items() if colour}
+    if len({*known.values()}) > 1:
+        found = ", ".join(f"{edge} sends requests to {colour}" for edge, colour in sorted(known.items()))
+        yield f"colours: {found}; ansible-playbook -i ENV playbooks/colour.yml -e colour=COLOUR"
 
 
 def _certificates(told: Mapping[str, Any], now: float) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.host_identity import problem
-from ansible.module_utils.proxy_socket import drained
+from ansible.module_utils.proxy_socket import drained, serving
 from ansible.module_utils.unit_files import timers
 
 DOCUMENTATION = r"""
@@ -29,6 +29,7 @@ RETURN = r"""
 installed: {description: Release id by unit, of units that have a current release., returned: always, type: dict}
 contracts: {description: Files of interfaces by release id, interface and name of what is installed., returned: always, type: dict}
 drained: {description: Servers that the proxy of this host sends no new requests to., returned: always, type: list}
+serving: {description: Colour whose servers the proxy of this host sends the API's requests to; empty where it knows none., returned: always, type: str}
 figures: {description: What the host tells of its certificates and backups; name and labels as in its exporter's files., returned: always, type: dict}
 ahead: {description: Seconds that the host's clock is ahead of the given one; what it took to ask is in it., returned: always, type: float}
 services: {description: State, main process and the files laid over it (drop_ins), by unit name of systemd., returned: always, type: dict}
@@ -114,6 +115,14 @@ def left_drained() -> list[str]:
         return []
 
 
+def served() -> str:
+    """Return the colour that the proxy of this host has the API's requests served by."""
+    try:
+        return str(serving())
+    except OSError:
+        return ""
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
@@ -135,6 +144,7 @@ def main() -> None:
         "ahead": ahead,
         "services": services(),
         "drained": left_drained(),
+        "serving": served(),
     }
     module.exit_json(changed=False, **result)
 

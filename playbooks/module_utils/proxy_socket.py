@@ -7,6 +7,10 @@ import socket
 
 PATH = "/run/haproxy/admin.sock"
 PATIENCE_SECONDS = 10
+# Which colour of the API serves: one entry, in memory and in this file, which the proxy reads when it starts (roles/edge).
+COLOURS = "/etc/haproxy/colours.map"
+SERVING = "api"
+COLOUR_OF_NO_ENTRY = "blue"
 # A server that was told to drain; whether it is up is another matter, and the status of one that is down does not say it.
 FORCED_DRAIN = 8
 
@@ -31,6 +35,37 @@ def figures(path: str = PATH) -> list[dict[str, str]]:
     """Return the figures of each server by the names of `show stat`."""
     rows = csv.DictReader(ask("show stat", path).lstrip("# ").splitlines())
     return [row for row in rows if row["svname"] not in ("FRONTEND", "BACKEND")]
+
+
+def colours(file: str = COLOURS, path: str = PATH) -> dict[str, str]:
+    """Return what the proxy has in memory of its file of colours; empty where nobody has chosen one, or none are known.
+
+    Raises:
+        OSError: nobody answers there.
+    """
+    # An entry begins with the address that it has in memory.
+    entries = [line.split()[1:] for line in ask(f"show map {file}", path).splitlines() if line.startswith("0x")]
+    return {key: colour for key, colour in entries}
+
+
+def serving(path: str = PATH, file: str = COLOURS) -> str:
+    """Return the colour whose servers get the API's requests; empty where the proxy knows no colours.
+
+    Raises:
+        OSError: nobody answers there.
+    """
+    parts = {row["pxname"] for row in figures(path)}
+    return colours(file, path).get(SERVING, COLOUR_OF_NO_ENTRY) if f"api-{COLOUR_OF_NO_ENTRY}" in parts else ""
+
+
+def choose(colour: str, file: str = COLOURS, path: str = PATH) -> str:
+    """Have every new request of the API sent to a colour; return what the proxy says against it.
+
+    Raises:
+        OSError: nobody answers there.
+    """
+    act = "set" if SERVING in colours(file, path) else "add"
+    return ask(f"{act} map {file} {SERVING} {colour}", path).strip()
 
 
 def drained(path: str = PATH) -> list[tuple[str, str]]:

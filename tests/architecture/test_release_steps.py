@@ -65,18 +65,24 @@ def test_consumers_are_activated_in_one_of_their_two_places() -> None:
     }
 
 
-def test_the_api_is_activated_on_hosts_of_the_canary_or_after_its_verdict() -> None:
-    found = {step.step: (step.canary, play) for step, play in zip(STEPS, PLAYS, strict=True) if step.canary is not None}
+def test_the_api_is_activated_in_parts_of_its_hosts_or_as_one() -> None:
+    found = {step.step: (step.part, play) for step, play in zip(STEPS, PLAYS, strict=True) if step.part is not None}
 
-    assert [(name, canary) for name, (canary, _) in found.items()] == [
-        ("api-canary", True),
-        ("canary", True),
-        ("api", False),
+    assert [(name, part) for name, (part, _) in found.items()] == [
+        ("api-canary", "canary"),
+        ("canary", "canary"),
+        ("api-standby", "standby"),
+        ("api-switch", "standby"),
+        ("api", "others"),
+        ("api-former", "former"),
     ]
     assert [play["tasks"][0]["when"] for _, play in found.values()] == [
         "release_host_differs and inventory_hostname in release_canary.hosts",
         "release_canary.hosts | length > 0 and not ansible_check_mode",
-        "release_host_differs and inventory_hostname not in release_canary.hosts",
+        "release_host_differs and inventory_hostname in release_colours.standby",
+        "release_colours.to | length > 0 and not ansible_check_mode",
+        "release_host_differs and inventory_hostname not in release_parts.values() | flatten",
+        "release_host_differs and inventory_hostname in release_colours.former",
     ]
     # The journal names it, and the judge looks there for when the canary began.
     assert found[STEP][1]["tasks"][0]["vars"] == {"release_api_step": STEP}

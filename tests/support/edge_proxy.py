@@ -49,10 +49,10 @@ def settings(**variables: Any) -> str:
 
 
 def proxy_command() -> list[str]:
-    """How the proxy of the newest host image is started here, with libraries of its own."""
-    images = sorted(IMAGES.glob("[!.]*/root"), key=lambda path: path.stat().st_mtime)
-    assert images, f"{IMAGES}: no host image, which make release builds"
-    root = images[-1]
+    """How the proxy of the newest host image that has one is started here, with libraries of its own."""
+    proxies = sorted(IMAGES.glob("[!.]*/root/usr/sbin/haproxy"), key=lambda path: path.stat().st_ctime)
+    assert proxies, f"{IMAGES}: no host image with a proxy, which make release builds"
+    root = proxies[-1].parents[2]
     return [
         str(root / "lib64/ld-linux-x86-64.so.2"),
         "--library-path",

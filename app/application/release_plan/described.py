@@ -10,6 +10,7 @@ from app.application.migration_header import Header, phase_of, read_header
 from app.application.process_versions import LiveWorker, ReachedProcess
 from app.contracts.compatibility import events
 from app.contracts.compatibility.interfaces import DECLARATIONS, PARTS, Files, Interfaces
+from app.contracts.loader import ReleasePart
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Surroundings:
         given: settings that the inventory gives, by unit; None where there is no inventory.
         hosts: by tier.
         differs: hosts on which an artifact, a unit or a setting differs from the bundle; None where nobody has looked.
-        canary_hosts: of the API, those that this release reaches first and is judged on; none where it has no canary.
+        parts: hosts that this release treats on their own, by what they are to it.
         owner, window, approvers: who answers for the release, when it is, and who agreed.
         way_back_to: the release that live data was asked for and that may run again; empty where nobody asked, or it may not.
     """
@@ -128,7 +129,7 @@ class Surroundings:
     given: Mapping[str, tuple[str, ...]] | None = None
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     differs: frozenset[str] | None = None
-    canary_hosts: frozenset[str] = frozenset()
+    parts: Mapping[ReleasePart, frozenset[str]] = field(default_factory=dict)
     owner: str = ""
     window: str = ""
     approvers: str = ""

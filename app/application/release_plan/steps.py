@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from app.application.release_plan.described import Surroundings
 from app.application.release_plan.model import Change, Step
 from app.contracts.compatibility.finding import Level
-from app.contracts.loader import LaterAct, ReleaseStep, ReleaseSteps
+from app.contracts.loader import LaterAct, ReleasePart, ReleaseStep, ReleaseSteps
 
 
 def readers_first(changes: Iterable[Change]) -> bool:
@@ -31,13 +31,17 @@ def afterwards(declared: ReleaseSteps, changes: Iterable[Change]) -> tuple[Later
 def _step(
     declared: ReleaseSteps, step: ReleaseStep, changes: Sequence[Change], around: Surroundings, *, first: bool
 ) -> Step:
-    applies = step.readers_first in {None, first} and (step.canary is not True or bool(around.canary_hosts))
+    applies = step.readers_first in {None, first} and (
+        step.part in {None, "others"} or bool(around.parts.get(step.part))
+    )
     brings = [change for change in changes if applies and _brings(declared, step, change)]
     hosts = _hosts(step.hosts, around)
-    if step.units and step.canary is not None:
-        hosts = tuple(host for host in hosts if (host in around.canary_hosts) is step.canary)
+    if step.units and step.part is not None:
+        hosts = tuple(host for host in hosts if _part_of(host, around) == step.part)
     if step.units or step.step == "install":
         hosts = tuple(host for host in hosts if around.differs is None or host in around.differs)
+    if step.part == "others" and around.parts:
+        applies = applies and bool(hosts)
     if step.units and around.differs is not None:
         # A setting or a unit file may differ where the release is the same.
         acts = applies and bool(hosts)
@@ -55,6 +59,10 @@ def _step(
         step.reason,
         step.gate,
     )
+
+
+def _part_of(host: str, around: Surroundings) -> ReleasePart:
+    return next((part for part, hosts in around.parts.items() if host in hosts), "others")
 
 
 def _is_by_change(declared: ReleaseSteps, step: ReleaseStep) -> bool:

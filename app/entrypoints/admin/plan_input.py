@@ -24,7 +24,7 @@ from app.application.release_plan.described import (
     migration,
 )
 from app.contracts.compatibility.interfaces import DECLARATIONS, PARTS
-from app.contracts.loader import load_processes
+from app.contracts.loader import ReleasePart, load_processes
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -49,7 +49,7 @@ class _Environment(BaseModel):
     live: _Live = _Live()
     hosts: Mapping[str, tuple[str, ...]] = {}
     differs: frozenset[str] | None = None
-    canary_hosts: frozenset[str] = frozenset()
+    parts: Mapping[ReleasePart, frozenset[str]] = {}
     owner: str = ""
     window: str = ""
     approvers: str = ""
@@ -133,7 +133,7 @@ def read_environment(document: Any, operator: str) -> tuple[Live, Surroundings]:
         given.given,
         given.hosts,
         given.differs,
-        given.canary_hosts,
+        given.parts,
         given.owner or operator,
         given.window,
         given.approvers,

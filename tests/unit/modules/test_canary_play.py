@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from app.contracts.loader import DIRECTORY
+from tests.support.described_plays import ROOT, DescribedPlays, play_of_release
 
-ROOT = DIRECTORY.parents[1]
 FORMER, LATTER = "cpq-oms-2026.11.29-001", "cpq-oms-2026.11.30-001"
 SINCE = "2026-11-30T08:00:00"
-# Stands for the commands on the admin host: each is kept as it was asked, and answered as the test laid down.
-ADMIN = """
-import json, os
-from pathlib import Path
-from ansible.plugins.action import ActionBase
-class ActionModule(ActionBase):
-    _VALID_ARGS = frozenset({"commands", "by_release", "keep_going", "if_installed"})
-    def run(self, tmp=None, task_vars=None):
-        folder = Path(os.environ["CANARY_FOLDER"])
-        [entry] = self._task.args["commands"]
-        [words] = [entry[kind] for kind in ("read", "note") if kind in entry]
-        with (folder / "asked.jsonl").open("a") as asked:
-            asked.write(json.dumps({"words": words, "input": entry.get("input"), "by": self._task.args.get("by_release", "")}) + "\\n")
-        if "note" in entry:
-            return {"changed": False, "results": []}
-        answers = json.loads((folder / "answers.json").read_text())
-        return answers[words[2] + ("-former" if self._task.args.get("by_release") else "")]
-"""
-# Stands for a proxy: what it was told is kept.
-PROXY = """
-import json, os
-from pathlib import Path
-from ansible.plugins.action import ActionBase
-class ActionModule(ActionBase):
-    def run(self, tmp=None, task_vars=None):
-        with (Path(os.environ["CANARY_FOLDER"]) / "proxy.jsonl").open("a") as told:
-            told.write(json.dumps(self._task.args) + "\\n")
-        return {"changed": True}
-"""
 MEASURED = {"error-rate": {"reason": "nobody asked", "applies": True}}
 ANSWERS: dict[str, dict[str, Any]] = {
     "observe": {"changed": False, "results": [{"data": {"measured": MEASURED}}]},
@@ -77,7 +44,7 @@ class Canary:
     """An inventory of two servers, of which api-2 is the canary's, and the plays that judge it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._plays = DescribedPlays(folder)
 
     def run(
         self, plays: list[dict[str, Any]], verdict: str, cohort: str = "percent:5", **variables: Any
@@ -85,7 +52,7 @@ class Canary:
         """Run plays on hosts that are nowhere, with a verdict for an answer."""
         seen = {"installed": {"api": FORMER}}
         due = {"app_release_comparison": {"due": ["api"]}}
-        hosts = {
+        api = {
             name: {
                 "ansible_host": f"192.0.2.{number}",
                 "canary_found": seen,
@@ -94,64 +61,20 @@ class Canary:
             }
             for number, name in enumerate(("api-1", "api-2"), 1)
         }
-        inventory = {
-            "all": {
-                "vars": {
-                    "ansible_connection": "local",
-                    "ansible_python_interpreter": sys.executable,
-                    "cpq_canary_cohort": cohort,
-                    "cpq_canary_hosts": ["api-2"],
-                    "cpq_tls": True,
-                    "cpq_units": {"api": {"metrics_port": 9100}, "relay": {"metrics_port": 9120}},
-                },
-                "children": {
-                    "api": {"hosts": hosts},
-                    "admin": {"hosts": {"admin-1": {"__release_is_pending": True}}},
-                    "edge": {"hosts": {"edge-1": {}, "edge-2": {}}},
-                },
-            }
+        known = {
+            "cpq_canary_cohort": cohort,
+            "cpq_canary_hosts": ["api-2"],
+            "cpq_tls": True,
+            "cpq_units": {"api": {"metrics_port": 9100}, "relay": {"metrics_port": 9120}},
+            # What the first play of a release finds out.
+            "__release_preflight": {"release_id": LATTER, "bundle": "dist", "units": ["api"]},
         }
-        plugins, release = self._folder / "action_plugins", self._folder / "release"
-        plugins.mkdir(exist_ok=True)
-        release.mkdir(exist_ok=True)
-        (plugins / "cpq_admin.py").write_text(ADMIN)
-        (plugins / "haproxy_server.py").write_text(PROXY)
-        for name in ("vars.yml", "canary.yml"):
-            (release / name).write_text((ROOT / "playbooks/release" / name).read_text())
-        (release / "failed.yml").write_text(
-            '[{"ansible.builtin.fail": {"msg": "ended: {{ ansible_failed_result.msg }}"}}]'
-        )
-        (self._folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
-        (self._folder / "play.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
-        (self._folder / "answers.json").write_text(json.dumps({**ANSWERS, "judge": VERDICTS[verdict]}))
-        # What the first play of a release finds out.
-        known = {"__release_preflight": {"release_id": LATTER, "bundle": "dist", "units": ["api"]}}
-        (self._folder / "known.yml").write_text(yaml.safe_dump({**known, **variables}))
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).parent / "ansible-playbook"),
-                *(
-                    "-i",
-                    str(self._folder / "hosts.yml"),
-                    str(self._folder / "play.yml"),
-                    "-e",
-                    f"@{self._folder / 'known.yml'}",
-                ),
-            ],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_ACTION_PLUGINS": str(plugins),
-                "CANARY_FOLDER": str(self._folder),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        return done.returncode, done.stdout + done.stderr
+        groups: dict[str, dict[str, dict[str, Any]]] = {
+            "api": api,
+            "admin": {"admin-1": {"__release_is_pending": True}},
+            "edge": {"edge-1": {}, "edge-2": {}},
+        }
+        return self._plays.run(plays, groups, {**ANSWERS, "judge": VERDICTS[verdict]}, **known, **variables)
 
     def by_hand(self, verdict: str, cohort: str = "percent:5", **variables: Any) -> tuple[int, str]:
         """Run canary.yml after its look at the hosts."""
@@ -161,26 +84,17 @@ class Canary:
 
     def in_release(self, verdict: str, cohort: str = "percent:5", **variables: Any) -> tuple[int, str]:
         """Run the play of a release that judges its canary."""
-        [play] = [
-            play
-            for play in yaml.safe_load((ROOT / "playbooks/release.yml").read_text())
-            if play["name"].startswith("Judge the canary")
-        ]
-        return self.run([play], verdict, cohort, **variables)
+        return self.run([play_of_release("Judge the canary")], verdict, cohort, **variables)
 
     @property
     def asked(self) -> list[dict[str, Any]]:
         """The commands that were asked for."""
-        return self._lines("asked.jsonl")
+        return self._plays.asked
 
     @property
     def told(self) -> list[str]:
         """Which servers of which state proxies were told."""
-        return [f"{each['server']} {each['state']}" for each in self._lines("proxy.jsonl")]
-
-    def _lines(self, name: str) -> list[dict[str, Any]]:
-        path = self._folder / name
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [f"{each['server']} {each['state']}" for each in self._plays.told]
 
 
 @pytest.fixture

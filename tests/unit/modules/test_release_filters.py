@@ -14,6 +14,7 @@ from app.contracts.loader import DIRECTORY
 from app.entrypoints.admin.plan_input import read_migrations, read_rollback
 from playbooks.filter_plugins.release import (
     release_canary,
+    release_colours,
     release_described,
     release_former,
     release_hosts_that_differ,
@@ -153,3 +154,41 @@ def test_a_release_has_a_canary_where_others_serve_and_have_it_still_to_come(
     groups = {"all": ["api-1", "api-2"], "api": ["api-1", "api-2"]}
 
     assert release_canary(groups, variables, cohort, declared) == {"hosts": canary, "former": A if canary else ""}
+
+
+HOSTS_OF_COLOURS = ("api-1", "api-2", "api-3")
+
+
+def in_colours(serving: str, due: list[str], colours: tuple[str, ...] = ("blue", "blue", "green")) -> dict[str, Any]:
+    hostvars: dict[str, Any] = {
+        name: {"cpq_colour": colour, **(DUE if name in due else {})}
+        for name, colour in zip(HOSTS_OF_COLOURS, colours, strict=True)
+    }
+    hostvars |= {edge: {"release_before": {"serving": serving}} for edge in ("edge-1", "edge-2")}
+    groups = {"all": [*HOSTS_OF_COLOURS, "edge-1", "edge-2"], "api": [*HOSTS_OF_COLOURS], "edge": ["edge-1", "edge-2"]}
+    return release_colours(groups, hostvars)
+
+
+@pytest.mark.parametrize(
+    ("serving", "due", "to", "standby", "former"),
+    [
+        ("blue", ["api-1", "api-2", "api-3"], "green", ["api-3"], ["api-1", "api-2"]),
+        ("green", ["api-1", "api-2", "api-3"], "blue", ["api-1", "api-2"], ["api-3"]),
+        # Those that stand by had it when the release was cut short.
+        ("blue", ["api-1"], "green", ["api-3"], ["api-1", "api-2"]),
+        # It was cut short after the switch, or nothing is new.
+        ("green", ["api-1", "api-2"], "", [], ["api-1", "api-2"]),
+        ("blue", [], "", [], ["api-3"]),
+        # Edges know of no colours.
+        ("", ["api-1", "api-3"], "", [], []),
+    ],
+)
+def test_the_colour_that_serves_nobody_comes_first_and_gets_the_requests_where_the_other_one_lacks_the_release(
+    serving: str, due: list[str], to: str, standby: list[str], former: list[str]
+) -> None:
+    assert in_colours(serving, due) == {"to": to, "standby": standby, "former": former}
+
+
+@pytest.mark.parametrize("colours", [("none", "none", "none"), ("blue", "blue", "blue"), ("blue", "green", "none")])
+def test_hosts_that_are_not_of_two_colours_have_none(colours: tuple[str, ...]) -> None:
+    assert in_colours("blue", [*HOSTS_OF_COLOURS], colours) == {"to": "", "standby": [], "former": []}

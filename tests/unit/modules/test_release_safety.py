@@ -110,3 +110,25 @@ def test_a_host_tells_the_figures_of_certificates_and_backups_alone(tmp_path: An
 
     assert FACTS.figures(tmp_path) == {END: 1790000000.0, "cpq_restore_drill_passed": 1.0}
     assert FACTS.figures(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize(
+    ("serving", "problems"),
+    [
+        (("blue", "blue"), []),
+        (("", ""), []),
+        # One edge does not run.
+        (("green", ""), []),
+        (
+            ("blue", "green"),
+            ["colours: edge-1 sends requests to blue, edge-2 sends requests to green; ansible-playbook -i ENV playbooks/colour.yml -e colour=COLOUR"],
+        ),
+    ],
+)  # fmt: skip
+def test_edges_that_have_different_colours_served_are_no_beginning(
+    serving: tuple[str, str], problems: list[str]
+) -> None:
+    edges = dict(zip(("edge-1", "edge-2"), serving, strict=True))
+    hostvars = {edge: {"before": {"installed": {}, "serving": colour}} for edge, colour in edges.items()}
+
+    assert release_unsafe({"all": [*edges], "edge": [*edges]}, hostvars, "before", NOW) == problems

@@ -13,7 +13,7 @@ from app.application.migration_header import Header
 from app.application.release_plan.described import Bundle, Migration
 from app.application.release_plan.model import Plan
 from app.application.release_plan.planner import plan
-from app.contracts.loader import RELEASE_PLAYBOOK, load_release_steps
+from app.contracts.loader import RELEASE_PLAYBOOK, ReleasePart, load_release_steps
 from tests.support.releases import (
     HOSTS,
     MIGRATIONS,
@@ -211,7 +211,7 @@ def test_a_release_that_was_cut_short_is_planned_against_the_one_it_leaves() -> 
 @pytest.mark.parametrize("differs", [None, frozenset({"api-1", "api-2"})])
 def test_a_canary_is_activated_and_judged_before_the_other_hosts_of_the_api(differs: frozenset[str] | None) -> None:
     hosts = {**HOSTS, "api": ("api-1", "api-2")}
-    canary = replace(around(hosts=hosts, differs=differs), canary_hosts=frozenset({"api-2"}))
+    canary = replace(around(hosts=hosts, differs=differs), parts={"canary": frozenset({"api-2"})})
     with_it = plan(bundle(api_field), live(), canary, STEPS)
     without = made(bundle(api_field), differs, hosts)
 
@@ -221,3 +221,22 @@ def test_a_canary_is_activated_and_judged_before_the_other_hosts_of_the_api(diff
     assert order == [("api-canary", ("api-2",)), ("canary", HOSTS["admin"][:1]), ("api", ("api-1",))]
     assert {"api-canary", "canary"}.isdisjoint(places(without))
     assert next(step.hosts for step in without.steps if step.step == "api") == ("api-1", "api-2")
+
+
+@pytest.mark.parametrize("differs", [None, frozenset({"api-1", "api-2"})])
+def test_the_colour_that_stands_by_comes_first_gets_the_requests_and_the_other_follows_when_all_else_is_there(
+    differs: frozenset[str] | None,
+) -> None:
+    hosts = {**HOSTS, "api": ("api-1", "api-2")}
+    parts: dict[ReleasePart, frozenset[str]] = {"standby": frozenset({"api-2"}), "former": frozenset({"api-1"})}
+    with_them = plan(bundle(api_field), live(), replace(around(hosts=hosts, differs=differs), parts=parts), STEPS)
+
+    found = [(step.step, step.hosts) for step in with_them.steps if step.acts]
+    assert [each for each in found if each[0].startswith("api")] == [
+        ("api-standby", ("api-2",)),
+        ("api-switch", HOSTS["admin"][:1]),
+        ("api-former", ("api-1",)),
+    ]
+    names = [step.step for step in with_them.steps]
+    assert names.index("api-former") > names.index("processes-and-flags")
+    assert {"api-standby", "api-switch", "api-former"}.isdisjoint(places(made(bundle(api_field), differs, hosts)))
