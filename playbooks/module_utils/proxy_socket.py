@@ -45,7 +45,7 @@ def colours(file: str = COLOURS, path: str = PATH) -> dict[str, str]:
     """
     # An entry begins with the address that it has in memory.
     entries = [line.split()[1:] for line in ask(f"show map {file}", path).splitlines() if line.startswith("0x")]
-    return {key: colour for key, colour in entries}
+    return dict(entries)
 
 
 def serving(path: str = PATH, file: str = COLOURS) -> str:
