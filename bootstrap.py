@@ -75,7 +75,6 @@ EVIDENCE = "playbooks/rehearsal_evidence.yml"
 STAND_IN = "playbooks/rehearsal/stand_in.yml"
 HOSTS = "playbooks/hosts.yml"
 DOWN = "playbooks/hosts_down.yml"
-PORTS = "playbooks/ports.yml"
 SITE = "playbooks/site.yml"
 BUNDLE = "playbooks/bundle.yml"
 RELEASE = "release.yml"
@@ -594,15 +593,15 @@ class Command:
 COMMANDS = {
     "hosts": Command("bring the hosts up", (HOSTS,)),
     "rebuild": Command("make the hosts anew, their disks included", (HOSTS,), extra=("-e", "nspawn_host_rebuild=true")),
-    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (JARS, HOSTS), (PORTS, SITE)),
+    "site": Command("hosts, then PostgreSQL, Redis, Kafka and Zeebe on them", (JARS, HOSTS), (SITE,)),
     "bundle": Command("build and sign the bundle", (BUNDLE,), hosts=False),
     "release": Command(
-        "everything: hosts, services, signed bundle, release, smoke", (JARS, HOSTS, BUNDLE), (PORTS, SITE, RELEASE)
+        "everything: hosts, services, signed bundle, release, smoke", (JARS, HOSTS, BUNDLE), (SITE, RELEASE)
     ),
     "up": Command(
         "the same for any environment; where its machines are elsewhere, as a rehearsal",
         (JARS, HOSTS, BUNDLE, SIMULATOR),
-        (PORTS, SITE, RELEASE),
+        (SITE, RELEASE),
     ),
     "down": Command("remove the hosts and everything made for them", (DOWN,), hosts=False),
 }

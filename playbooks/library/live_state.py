@@ -6,12 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.host_planes import Items, UnseenError, nftables, packages, run, sysctl
 from ansible.module_utils.unit_files import timers
 
 DOCUMENTATION = r"""
@@ -32,14 +32,10 @@ live: {description: States by item, by plane., returned: always, type: dict}
 unseen: {description: Why a plane could not be read, by plane., returned: always, type: dict}
 """
 
-PROCESSES = Path("/proc/sys")
 CERTIFICATES = Path("/etc/cpq-oms/tls")
 UNIT_FILES = Path("/etc/systemd/system")
 UNITS = ("cpq-oms-*", "postgresql@*", "patroni*", "redis-server*", "kafka*", "zeebe*")
 PROPERTIES = ("Id", "DropInPaths", "NeedDaemonReload", "ActiveState", "UnitFileState")
-# Whole packages; the other words of dpkg are for those that are not, and for those that somebody wants otherwise.
-WHOLE = ("installed", "install")
-GONE = ("not-installed", "config-files")
 SHOWN = 12
 # Of the settings that are not the server's own defaults: what gives them, and their value in force.
 SETTINGS = """
@@ -53,40 +49,6 @@ SELECT json_object_agg(item, state) FROM (
   FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS one WHERE s.setrole = 0
 ) AS all_settings
 """
-
-Items = dict[str, str]
-
-
-class UnseenError(Exception):
-    """A plane could not be read."""
-
-
-def run(*command: str) -> str:
-    """Return what a command printed."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
-    if done.returncode:
-        raise UnseenError(f"{command[0]} exited {done.returncode}: {done.stderr.strip()[-200:]}")
-    return done.stdout
-
-
-def sysctl(names: list[str], files: list[str]) -> Items:
-    """Return the kernel's settings, and the files that set them at the host's start."""
-    found = {}
-    for name in names:
-        path = PROCESSES / name.replace(".", "/")
-        found[name] = " ".join(path.read_text(encoding="ascii").split()) if path.exists() else "unknown to the kernel"
-    return found | {path: Path(path).read_text(encoding="utf-8") for path in files if Path(path).exists()}
-
-
-def packages() -> Items:
-    """Return the version of every package, with its state where it is not whole."""
-    found = {}
-    listed = run("dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status} ${db:Status-Want}\n")
-    for line in listed.splitlines():
-        name, version, status, want = line.split(" ")
-        if status not in GONE:
-            found[name] = version if (status, want) == WHOLE else f"{version} {status}, wanted: {want}"
-    return found
 
 
 def units() -> Items:
@@ -113,15 +75,6 @@ def units() -> Items:
 def unit_files() -> Items:
     """Return the hashes of the platform's unit files."""
     return {path.name: digest(path) for path in sorted(UNIT_FILES.glob("cpq-oms*")) if path.is_file()}
-
-
-def nftables() -> Items:
-    """Return every table of the packet filter, as nft writes it."""
-    found = {}
-    for line in run("nft", "list", "tables").splitlines():
-        _, family, name = line.split()
-        found[f"table {family} {name}"] = " ".join(run("nft", "list", "table", family, name).split())
-    return found
 
 
 def certificates() -> Items:

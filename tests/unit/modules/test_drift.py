@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 REPORT = load("drift_report", ROOT / "playbooks/action_plugins")
 PLANES = load("drift_planes", ROOT / "playbooks/module_utils")
 DOCUMENTS = load("drift_documents", ROOT / "playbooks/module_utils")
-sys.modules["ansible.module_utils.unit_files"] = load("unit_files", ROOT / "playbooks/module_utils")
+for shared in ("unit_files", "host_planes"):
+    sys.modules[f"ansible.module_utils.{shared}"] = load(shared, ROOT / "playbooks/module_utils")
+HOST = sys.modules["ansible.module_utils.host_planes"]
 LIVE = load("live_state")
 TOLERANCES = ROOT / "inventories/drift_tolerances.yml"
 summarize: Callable[..., dict[str, Any]] = REPORT.summarize
@@ -307,9 +309,9 @@ def test_kernel_settings_are_read_from_the_kernel_and_from_the_file(
     (tmp_path / "net/x").write_text("4\t5\n")
     file = tmp_path / "50.conf"
     file.write_text("net.x = 4 5\n")
-    monkeypatch.setattr(LIVE, "PROCESSES", tmp_path)
+    monkeypatch.setattr(HOST, "PROCESSES", tmp_path)
 
-    seen = LIVE.sysctl(["net.x", "net.y"], [str(file), "/absent"])
+    seen = HOST.sysctl(["net.x", "net.y"], [str(file), "/absent"])
 
     assert seen == {"net.x": "4 5", "net.y": "unknown to the kernel", str(file): "net.x = 4 5\n"}
 
@@ -365,9 +367,9 @@ def test_units_are_described_with_what_is_wrong_with_them_and_with_their_drop_in
 
 def test_packages_are_described_with_their_state_where_they_are_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = "bash 5 installed install\nzsh 6 half-configured install\ngone 1 config-files deinstall\nkept 2 installed hold\n"
-    monkeypatch.setattr(LIVE, "run", lambda *_: listed)
+    monkeypatch.setattr(HOST, "run", lambda *_: listed)
 
-    assert LIVE.packages() == {
+    assert HOST.packages() == {
         "bash": "5",
         "zsh": "6 half-configured, wanted: install",
         "kept": "2 installed, wanted: hold",

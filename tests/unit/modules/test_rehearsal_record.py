@@ -80,3 +80,13 @@ def test_a_world_that_nothing_stands_for_is_refused(options: dict[str, Any]) -> 
 
     with pytest.raises(ValueError, match="stand-in: nothing stands for the external systems"):
         RECORD.record(options)
+
+
+def test_a_later_run_of_the_same_release_is_nothing_new_and_another_outcome_is(options: dict[str, Any]) -> None:
+    before = RECORD.lasting(RECORD.record(options))
+    options["release"]["run"] |= {"started_at": "2026-11-29T10:00:00Z"}
+    options["release"]["steps"].append({"step": "smoke", "evidence": "read"})
+    assert RECORD.lasting(RECORD.record(options)) == before
+
+    options["release"]["run"]["state"] = "failed"
+    assert RECORD.lasting(RECORD.record(options)) != before
