@@ -38,8 +38,10 @@ def altered(rehearsal: Rehearsal, folder: Path, change: Callable[[dict[str, Any]
         change: what is done to the content of `all` in hosts.yml.
     """
     copy = folder / rehearsal.environment
-    # The vault of machines that exist elsewhere is not here.
-    shutil.copytree(ROOT / "inventories" / rehearsal.environment, copy, ignore_dangling_symlinks=True)
+    source, vault = ROOT / "inventories" / rehearsal.environment, "group_vars/all/vault.yml"
+    # Where a rehearsal has its vault, only its own processes see it.
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("vault.yml"))
+    (copy / vault).symlink_to((source / vault).readlink())
     inventory = yaml.safe_load((copy / "hosts.yml").read_text())["all"]
     change(inventory)
     (copy / "hosts.yml").write_text(yaml.safe_dump({"all": inventory}))

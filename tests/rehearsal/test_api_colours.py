@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.rehearsal.inventories import altered, shares
-from tests.support.rehearsal import Rehearsal
+from tests.support.rehearsal import ORDERS_A_SECOND, Rehearsal
 
 # Customers ask again and again meanwhile.
 SOME_SECONDS = 5
@@ -41,7 +41,7 @@ def requests(rehearsal: Rehearsal) -> dict[str, int]:
 
 def test_an_operator_has_the_other_colour_served_and_no_request_fails(coloured: Rehearsal) -> None:
     greens = {host for number, host in enumerate(coloured.groups["api"]) if number % 2}
-    with coloured.customers(rest=0.2) as told:
+    with coloured.customers(rate=ORDERS_A_SECOND) as told:
         coloured.play("colour", "-e", "colour=green")
         before = requests(coloured)
         time.sleep(SOME_SECONDS)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.support.rehearsal import Rehearsal
+from tests.support.rehearsal import ORDERS_A_SECOND, Rehearsal
 
 TIERS = ("kafka", "zeebe")
 # A broker that led takes its clients' next attempt with it; idle machines need less than half.
@@ -54,7 +54,7 @@ def probe_topic(rehearsal: Rehearsal, act: str) -> None:
 def test_every_broker_is_restarted_while_orders_go_on(rehearsal: Rehearsal, tier: str) -> None:
     before = since(rehearsal, tier)
     leader = leader_of_controllers(rehearsal) if tier == "kafka" else None
-    with rehearsal.customers(rest=0.5) as told:
+    with rehearsal.customers(rate=ORDERS_A_SECOND) as told:
         time.sleep(3)
         rehearsal.play(f"{tier}_restart")
 

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from app.contracts.loader import load_secrets
-from tests.support.rehearsal import Rehearsal
+from tests.support.rehearsal import ORDERS_A_SECOND, Rehearsal
 
 DECLARED = load_secrets()
 # One secret of each kind that can be rotated.
 KINDS = {secret.kind: name for name, secret in DECLARED.secrets.items() if DECLARED.kinds[secret.kind].steps}
 LEARN_SECONDS = 1
-REST_SECONDS = 1
 
 
 @contextmanager
@@ -28,7 +27,7 @@ def well_informed(rehearsal: Rehearsal) -> Iterator[dict[str, Any]]:
         while not is_over.wait(LEARN_SECONDS):
             rehearsal.learn_roots()
 
-    with rehearsal.customers(rest=REST_SECONDS) as told:
+    with rehearsal.customers(rate=ORDERS_A_SECOND) as told:
         learner = threading.Thread(target=learn)
         learner.start()
         try:

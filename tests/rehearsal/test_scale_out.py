@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.rehearsal.inventories import altered, shares
-from tests.support.rehearsal import Rehearsal
+from tests.support.rehearsal import ORDERS_A_SECOND, Rehearsal
 
 NAME = "api-3"
 # Edges find a host healthy within seconds.
@@ -36,7 +36,7 @@ def grown(rehearsal: Rehearsal, tmp_path: Path) -> Iterator[Rehearsal]:
 
 
 def test_a_host_is_added_behind_the_edges_while_orders_go_on(grown: Rehearsal) -> None:
-    with grown.customers(rest=0.2) as told:
+    with grown.customers(rate=ORDERS_A_SECOND) as told:
         said = grown.play(
             "scale_out",
             *("-e", "scale_out_tier=api", "-e", f"scale_out_host={NAME}"),

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.rehearsal.database import Database
-from tests.support.rehearsal import Rehearsal
+from tests.support.rehearsal import ORDERS_A_SECOND, Rehearsal
 
 # Each tier's first host; which one leads there is nobody's choice.
 TIERS = (
@@ -41,7 +41,7 @@ WHERE order_id = ANY ('{%s}') AND known.state IS DISTINCT FROM product_order.sta
 @pytest.mark.parametrize("tier", TIERS)
 def test_no_acknowledged_order_is_lost_with_a_host(rehearsal: Rehearsal, tier: str) -> None:
     host = rehearsal.groups[tier][0]
-    with rehearsal.customers() as told:
+    with rehearsal.customers(rate=ORDERS_A_SECOND) as told:
         time.sleep(BEFORE_SECONDS)
         rehearsal.kill(host)
         time.sleep(AFTER_SECONDS)
