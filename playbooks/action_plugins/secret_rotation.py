@@ -164,7 +164,8 @@ class Rotation:
             )
         secret = declared.secrets[name]
         kind = declared.kinds[secret.kind]
-        is_in_vault = "vault_" in str(self._variables.get(f"secret_{name}", ""))
+        # The vault's own name for it, which nobody gives another value: a host that was told one has that for the inventory's.
+        is_in_vault = f"vault_{name}" in self._variables
         store = Vault(Path(args["vault"]), Path(args["password_file"])) if is_in_vault else Folder(Path(args["store"]))
         step = int(args.get("step") or 0)
         if args["state"] == "begun":

@@ -20,7 +20,8 @@ from playbooks.module_utils.inventory_digest import digest
 DOCUMENTATION = r"""
 name: site_inputs
 short_description: Return one digest of all that roles are given
-description: Reads files of the control machine only. A digest tells nothing of the secrets in it.
+description: >-
+  Reads files of the control machine only. A digest tells nothing of the secrets in it. C(site_anew) on the command line is a wish, and no input.
 options:
   folders: {description: Folders that are read whole, beside those of the inventories., type: list, elements: path, required: true}
   files: {description: Further files; one that is not there is part of the digest too., type: list, elements: path, default: []}
@@ -29,6 +30,9 @@ options:
 RETURN = r"""
 digest: {description: SHA-256 in hexadecimal digits., returned: always, type: str}
 """
+
+# With it the roles look at everything; what they leave is the same.
+WISH = "site_anew"
 
 
 def summarize(folders: Iterable[Path], files: Iterable[Path], options: Mapping[str, Any]) -> str:
@@ -52,4 +56,5 @@ class ActionModule(ActionBase):
         inventories = [source if source.is_dir() else source.parent for source in sources]
         folders, files = ([Path(path) for path in self._task.args.get(name, [])] for name in ("folders", "files"))
         folders = [*folders, *inventories]
-        return {"changed": False, "digest": summarize(folders, files, load_extra_vars(self._loader))}
+        options = {name: value for name, value in load_extra_vars(self._loader).items() if name != WISH}
+        return {"changed": False, "digest": summarize(folders, files, options)}

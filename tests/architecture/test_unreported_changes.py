@@ -24,6 +24,7 @@ REASONS = {
     ("roles/edge/tasks/preflight.yml", "preflight | Find the interface of the edge's own address"): "ip address show",
     ("roles/etcd/tasks/health.yml", "health | Wait until the member answers with the agreement of a majority"): "etcdctl endpoint health",
     ("roles/host_base/tasks/journal.yml", "journal | Read the end of the journal"): "journalctl without an action",
+    ("playbooks/settled.yml", "Leave out the roles, for nothing differs"): "a group in this run's memory only",
     ("playbooks/certificates.yml", "Note which hosts run services that hold former files"): "a group in this run's memory only",
     ("roles/rehearsal_world/tasks/health.yml", "health | Ask the first external system, as a unit does"): "an HTTP GET",
 }  # fmt: skip

@@ -12,6 +12,9 @@ import pytest
 from tests.rehearsal.inventories import altered, shares
 from tests.support.rehearsal import ORDERS_A_SECOND, Rehearsal
 
+# Every host of an environment has its part, and all of them share the cores of one machine.
+pytestmark = pytest.mark.timeout(1800)
+
 NAME = "api-3"
 # Edges find a host healthy within seconds.
 SHARE_SECONDS = 5

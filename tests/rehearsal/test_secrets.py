@@ -46,7 +46,8 @@ def test_the_search_finds_a_canary_in_journal_environment_and_command_line(rehea
 
 def test_a_releases_diff_and_its_loudest_output_show_no_secret(rehearsal: Rehearsal, values: dict[str, str]) -> None:
     said = [
-        rehearsal.play(playbook, "--check", "--diff", "-vvv", check=False)
+        # The roles, too, where nothing differs.
+        rehearsal.play(playbook, "--check", "--diff", "-vvv", "-e", "site_anew=true", check=False)
         for playbook in ("release.yml", "playbooks/site.yml")
     ]
 

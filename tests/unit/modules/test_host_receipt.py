@@ -190,7 +190,9 @@ def test_other_inputs_a_day_and_a_wish_bring_the_roles_back(host: Host, monkeypa
     assert host.why() != "", "a receipt of the future"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"inputs": "5f2a"}', '{"inputs": "5f2a", "at": null, "items": {}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"inputs": "5f2a"}', '{"inputs": "5f2a", "at": null, "items": {}}']
+)
 def test_a_receipt_that_cannot_be_read_is_none(host: Host, content: str) -> None:
     write("etc/cpq-oms/receipt.json", content)(host)
 

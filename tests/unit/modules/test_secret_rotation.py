@@ -26,7 +26,7 @@ class Environment:
         self.vault, self.password, self.store = folder / "vault.yml", folder / "password", folder / "secrets"
         names = ("db_api_password", "payment_callback_secret", "crm_token", "backup_passphrase")
         self.variables = {f"secret_{name}": f"{{{{ vault_{name} }}}}" if in_vault else "generated" for name in names}
-        self.variables |= {"cpq_env": "scratch"}
+        self.variables |= {"cpq_env": "scratch"} | ({f"vault_{name}": FORMER for name in names} if in_vault else {})
         self.groups = {"db": ["one", "two"], "api": ["three", "four"], "callback": ["four"], "kafka": ["one"]}
         self.store.mkdir()
         self.password.write_text("passwordOfTheTest\n")
@@ -55,6 +55,16 @@ class Environment:
 @pytest.fixture(params=["vault", "generated"])
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Environment:
     return Environment(tmp_path, in_vault=request.param == "vault")
+
+
+def test_a_host_that_was_told_a_value_is_told_the_next_one_and_both(environment: Environment) -> None:
+    """What a host is told takes the place of the inventory's variable there, for the rest of the run."""
+    name = "db_api_password"
+    environment.ask("begun", name)
+    environment.variables[f"secret_{name}"] = environment.ask("told", name, step=1)["value"]
+
+    assert environment.ask("told", name, step=3)["value"] != FORMER
+    assert environment.ask("remembered", name)["former"] == FORMER
 
 
 def test_a_rotation_is_interrupted_goes_on_and_ends(environment: Environment) -> None:
