@@ -32,6 +32,10 @@ def grown(rehearsal: Rehearsal, tmp_path: Path) -> Iterator[Rehearsal]:
 
     found = altered(rehearsal, tmp_path, one_more)
     found.start(NAME)
+    # What a rehearsal adds to its hosts before a release: they believe its own authority.
+    found.play("base", "-e", f"base_hosts={NAME}")
+    found.play("certificates", "-e", f"certificates_hosts={NAME}")
+    found.play("rehearsal", "-i", "playbooks/rehearsal/stand_in.yml", "-e", "cpq_rehearsal=true")
     yield found
     rehearsal.play("edge")
     rehearsal.play("firewall")

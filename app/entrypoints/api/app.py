@@ -113,7 +113,7 @@ def routes(deps: Dependencies) -> Sequence[Route]:
         Route("/v1/orders/{order_id:uuid}", OrderResource(deps.queries), {"GET": "order:read"}),
         Route("/openapi.json", OpenApiResource(deps.openapi), {"GET": None}),
         Route("/health/live", LiveResource(), {"GET": None}),
-        Route("/health/ready", ReadyResource(deps.ask_database), {"GET": None}),
+        Route("/health/ready", ReadyResource(deps.ask_database, deps.verifier.is_able), {"GET": None}),
         Route("/health/startup", StartupResource(lambda: deps.lifespan.has_started), {"GET": None}),
         # On the internal listener only; see middleware.ListenerWall.
         Route("/health/diagnostics", DiagnosticsResource([deps.ask_database, *deps.ask_others]), {"GET": None}),

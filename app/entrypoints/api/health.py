@@ -72,15 +72,21 @@ class StartupResource:
 
 
 class ReadyResource:
-    """GET /health/ready: the database answers. Redis, Kafka and Camunda are not asked: without them we serve on."""
+    """GET /health/ready: the database answers, and tokens can be judged. Redis, Kafka and Camunda are not asked: without them we serve on.
 
-    def __init__(self, ask_database: Probe) -> None:
+    A process that never got the issuer's keys refuses every request: edges leave it out while others, who have them, go on.
+    """
+
+    def __init__(self, ask_database: Probe, can_judge_tokens: Callable[[], Awaitable[bool]]) -> None:
         self._ask_database = ask_database
+        self._can_judge_tokens = can_judge_tokens
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Say whether it does."""
         if (await self._ask_database()).status is not Status.UP:
             raise Problem(503, "not-ready", "The database does not answer.")
+        if not await self._can_judge_tokens():
+            raise Problem(503, "not-ready", "The issuer of tokens has not told its keys yet.")
         _answer(resp, {"status": "ready"})
 
 

@@ -71,6 +71,12 @@ class SigningKeys:
             raise Problem(503, "issuer-unavailable", "The token cannot be checked now.", headers={"Retry-After": "10"})
         return self._keys.get(key_id)
 
+    async def has_any(self) -> bool:
+        """Tell whether any key is known, fetching the set when none is and a fetch is due."""
+        if not self._keys:
+            await self.refresh()
+        return bool(self._keys)
+
     async def refresh(self) -> None:
         """Fetch the set unless that was tried a moment ago; an unusable answer leaves the known keys as they are."""
         async with self._lock:
@@ -115,6 +121,10 @@ class TokenVerifier:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+
+    async def is_able(self) -> bool:
+        """Tell whether tokens can be judged at all: an issuer that has answered once is not needed again for this."""
+        return await self._keys.has_any()
 
     async def verify(self, token: str) -> Caller:
         """Return who calls.

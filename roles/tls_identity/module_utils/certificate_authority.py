@@ -213,12 +213,9 @@ class Authority:
     def _make_root(self, number: int) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
-        subject = x509.Name(
-            [
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, self._environment),
-                x509.NameAttribute(NameOID.COMMON_NAME, f"{self._environment} root {number}"),
-            ]
-        )
+        # All roots of an environment have one name. A server that reads its chain and whom it trusts from one file (Zeebe) takes that for a
+        # chain, and does not start where an issuer's name is not the next subject: with two roots that differ in name none would.
+        subject = self._root(number - 1).subject if number > 1 else self._first_name()
         certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -235,6 +232,14 @@ class Authority:
         secret = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         self._write(f"root-{number}.key", secret.decode())
         self._write(f"root-{number}.pem", certificate.public_bytes(PEM).decode())
+
+    def _first_name(self) -> x509.Name:
+        return x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, self._environment),
+                x509.NameAttribute(NameOID.COMMON_NAME, f"{self._environment} root"),
+            ]
+        )
 
     def _root(self, number: int) -> x509.Certificate:
         return x509.load_pem_x509_certificate((self._folder / f"root-{number}.pem").read_bytes())

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
+import httpx
 import pytest
 
 from app.entrypoints.api import health
@@ -23,6 +25,22 @@ async def test_readiness_falls_with_the_database_only(client: Client, world: Wor
         answer = await client.request("GET", "/health/ready", token=None)
         assert answer.status_code == expected, name
     assert answer.json["code"] == "not-ready"
+
+
+async def test_a_process_is_not_ready_before_it_can_judge_a_token_and_stays_so_without_the_issuer(
+    client: Client, world: World
+) -> None:
+    world.issuer.answer = httpx.Response(500)
+    answer = await client.request("GET", "/health/ready", token=None)
+    assert (answer.status_code, answer.json["code"]) == (503, "not-ready")
+
+    world.issuer.answer = None
+    world.clock.advance(timedelta(minutes=1))
+    assert (await client.request("GET", "/health/ready", token=None)).status_code == 200
+
+    world.issuer.answer = httpx.Response(500)
+    world.clock.advance(timedelta(minutes=1))
+    assert (await client.request("GET", "/health/ready", token=None)).status_code == 200
 
 
 async def test_startup_is_told_once_it_is_over(client: Client, world: World) -> None:

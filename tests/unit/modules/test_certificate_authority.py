@@ -148,6 +148,17 @@ def test_every_certificate_in_use_is_trusted_in_every_phase_of_a_change_of_root(
     assert authority.advance("adding")
 
 
+def test_certificate_and_roots_are_a_chain_by_their_names_in_every_phase_of_a_change_of_root(authority: Any) -> None:
+    """The engine reads its chain and whom it trusts from one file, and starts with nothing else."""
+    for phase in ("", "adding", "reissuing", "dropping", "", "adding"):
+        authority.advance(phase)
+        text = authority.sign(a_request(), an_identity(), 90) + authority.bundle()
+        chain = x509.load_pem_x509_certificates(text.encode())
+
+        assert [one.issuer for one in chain[:-1]] == [one.subject for one in chain[1:]], phase
+        assert len({one.fingerprint(hashes.SHA256()) for one in chain}) == len(chain)
+
+
 def test_change_that_was_interrupted_goes_on_and_skips_no_phase(authority: Any, tmp_path: Path) -> None:
     with pytest.raises(library.AuthorityError, match="does not follow"):
         authority.advance("dropping")
