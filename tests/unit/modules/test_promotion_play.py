@@ -359,7 +359,12 @@ def test_the_tasks_of_the_release_give_what_the_plugin_asks_for(control: Control
         }
     }
     compared = {"__release_compared": {"by_command": {"contracts compare": given["contracts"]}}}
-    on_admin = {"__release_plans": {"migrate plan": given["migrations"]}, "smoke_result": {"steps": given["smoke"]}}
+    on_admin = {
+        "__release_plans": {"migrate plan": given["migrations"]},
+        "__release_is_pending": True,
+        "__release_is_unproven": False,
+        "smoke_result": {"steps": given["smoke"]},
+    }
     installed = {"release_after": {"installed": {"api": control.subject.release_id}}}
     state = control.folder / "state"
     state.mkdir()
