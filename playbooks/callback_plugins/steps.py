@@ -79,8 +79,8 @@ class CallbackModule(DefaultCallback):
             self._heading = ""
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
-        self._display.display(f"{self._heading}: no host", color=constants.COLOR_SKIP)
-        self._heading = ""
+        self._show_heading()
+        self._display.display("   no host to do it for", color=constants.COLOR_SKIP)
 
     def v2_playbook_on_no_hosts_remaining(self) -> None:
         self._end_task()
