@@ -728,7 +728,8 @@ def enter(environment: Environment, words: Sequence[str]) -> int:
     if environment.is_rehearsed and not Path("/run/netns", environment.inside[-1]).exists():
         raise SetUpError(f"ENV {environment.name} is not rehearsed here; bring it up (make up ENV={environment.name})")
     os.environ.pop("SSH_AUTH_SOCK", None)
-    os.environ.update({name: value for name, value in environment.ansible.items() if name not in os.environ})
+    for name, value in environment.ansible.items():
+        os.environ.setdefault(name, value)
     os.environ["PATH"] = f"{VENV / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
     os.chdir(ROOT)
     line = [*environment.inside, *(words or [os.environ.get("SHELL", "/bin/bash")])]

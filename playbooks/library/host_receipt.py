@@ -14,29 +14,27 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.host_identity import problem
-from ansible.module_utils.host_planes import UnseenError, nftables, packages, run, sysctl
+from ansible.module_utils.host_planes import Items, UnseenError, nftables, packages, run, sysctl
 
 DOCUMENTATION = r"""
 module: host_receipt
 short_description: Keep what the roles left on a host, and tell whether it is still so
 description:
   - >-
-    Files below O(roots) with their mode, owner and content, links, accounts, packages, the kernel's settings of O(sysctl_files), the
+    Files below C(/etc), C(/opt) and C(/usr/local) with their mode, owner and content, mode and owner of the folders in C(/var/lib), links, accounts, packages, the kernel's settings of O(sysctl_files), the
     packet filter and the state of every unit that starts with the host.
   - A host that is not the one of O(identity) is looked at no further; that is a failure.
-  - With O(state=compared) it reads only. A receipt that is missing, of other inputs, or older than O(lapses_after) is none.
+  - With O(state=compared) it reads only. A receipt that is missing, of other inputs, or a day old is none: some of what roles do depends on the date.
 options:
   state: {description: What to do., type: str, choices: [compared, kept], required: true}
   identity: {description: The host's environment, name and tiers (C(environment), C(host), C(tiers))., type: dict, required: true}
   inputs: {description: Digest of all that the roles were given; empty where they are to look at everything., type: str, required: true}
-  roots: {description: Folders that are looked at whole., type: list, elements: path, default: [/etc, /opt, /usr/local]}
-  folders: {description: Folders whose direct entries are looked at for mode and owner only., type: list, elements: path, default: [/var/lib]}
   sysctl_files: {description: Files whose settings are compared with the kernel's., type: list, elements: path, default: []}
   leaves:
     description: >-
@@ -44,7 +42,6 @@ options:
     type: list
     elements: str
     default: []
-  lapses_after: {description: Seconds after which the roles look again: some of what they do depends on the date., type: int, default: 86400}
 attributes:
   check_mode: {support: full}
 """
@@ -68,13 +65,15 @@ RECEIPT = Path("/etc/cpq-oms/receipt.json")
 # One line each for an account; a release makes accounts of its own.
 ACCOUNTS = ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
 ETC = Path("/etc")
+# Looked at whole, and for the mode and owner of the folders in it.
+ROOTS = (ETC, Path("/opt"), Path("/usr/local"))
+FOLDERS = (Path("/var/lib"),)
 UNIT_FILES = Path("/etc/systemd/system")
 # Written by the host itself while it runs, and by nobody who configures it.
 OF_THE_HOST = ("/etc/.pwd.lock", "/etc/*-", "/etc/mtab", "/etc/ld.so.cache", "/etc/adjtime", "/etc/resolv.conf")
+LAPSES_AFTER_SECONDS = 86_400
 NAMED = 6
 BLOCK = 1 << 20
-
-Items = dict[str, str]
 
 
 def described(path: Path, *, with_content: bool) -> str:
@@ -92,16 +91,16 @@ def described(path: Path, *, with_content: bool) -> str:
     return words
 
 
-def files(roots: Sequence[Path], folders: Sequence[Path], is_left: Any) -> Iterator[tuple[str, str]]:
+def files(is_left: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """Yield everything below the roots, and the direct entries of the folders without what they hold."""
-    for root in roots:
+    for root in ROOTS:
         for at, below, names in os.walk(root):
             below[:] = [name for name in below if not is_left(f"{at}/{name}")]
             for name in (*below, *names):
                 path = Path(at, name)
                 if not is_left(str(path)):
                     yield str(path), described(path, with_content=True)
-    for folder in folders:
+    for folder in FOLDERS:
         for path in folder.iterdir():
             if path.is_dir() and not is_left(str(path)):
                 yield str(path), described(path, with_content=False)
@@ -145,18 +144,14 @@ def look(params: Mapping[str, Any]) -> Items:
     Raises:
         UnseenError: a part could not be read.
     """
-    patterns = [*params["leaves"], *OF_THE_HOST, str(RECEIPT)]
+    # Accounts are looked at one by one.
+    patterns = [*params["leaves"], *OF_THE_HOST, str(RECEIPT), *(str(ETC / name) for name in ACCOUNTS)]
 
     def is_left(item: str) -> bool:
         return any(fnmatch.fnmatchcase(item, pattern) for pattern in patterns)
 
-    is_accounts = {str(ETC / name) for name in ACCOUNTS}
     found = {
-        **{
-            item: words
-            for item, words in files([*map(Path, params["roots"])], [*map(Path, params["folders"])], is_left)
-            if item not in is_accounts
-        },
+        **dict(files(is_left)),
         **dict(accounts(ETC)),
         **dict(units(UNIT_FILES)),
         **kernel(params["sysctl_files"]),
@@ -168,7 +163,7 @@ def look(params: Mapping[str, Any]) -> Items:
     return {item: words for item, words in found.items() if not is_left(item)}
 
 
-def lapsed(kept: Mapping[str, Any], inputs: str, now: float, lapses_after: int) -> str:
+def lapsed(kept: Mapping[str, Any], inputs: str, now: float) -> str:
     """Say in one line why the receipt is none, whatever the host is like."""
     if not inputs:
         return "a complete run was asked for"
@@ -176,9 +171,9 @@ def lapsed(kept: Mapping[str, Any], inputs: str, now: float, lapses_after: int) 
         return "no complete run has left a receipt"
     if kept["inputs"] != inputs:
         return "roles, inventory, secrets or options are others than those it was left with"
-    return (
-        "" if 0 <= now - kept["at"] < lapses_after else f"it was last looked at whole {lapses_after} s ago, or longer"
-    )
+    if not 0 <= now - kept["at"] < LAPSES_AFTER_SECONDS:
+        return f"it was last looked at whole {LAPSES_AFTER_SECONDS} s ago, or longer"
+    return ""
 
 
 def difference(was: Items, live: Items) -> str:
@@ -213,11 +208,8 @@ def main() -> None:
             "state": {"type": "str", "choices": ["compared", "kept"], "required": True},
             "identity": {"type": "dict", "required": True},
             "inputs": {"type": "str", "required": True},
-            "roots": {"type": "list", "elements": "path", "default": ["/etc", "/opt", "/usr/local"]},
-            "folders": {"type": "list", "elements": "path", "default": ["/var/lib"]},
             "sysctl_files": {"type": "list", "elements": "path", "default": []},
             "leaves": {"type": "list", "elements": "str", "default": []},
-            "lapses_after": {"type": "int", "default": 86400},
         },
         supports_check_mode=True,
     )
@@ -225,7 +217,7 @@ def main() -> None:
     if why := problem(params["identity"]):
         module.fail_json(msg=why)
     kept = read()
-    if params["state"] == "compared" and (why := lapsed(kept, params["inputs"], now, params["lapses_after"])):
+    if params["state"] == "compared" and (why := lapsed(kept, params["inputs"], now)):
         module.exit_json(changed=False, settled=False, why=why)
     try:
         live = look(params)

@@ -82,7 +82,7 @@ class ReadyResource:
         self._can_judge_tokens = can_judge_tokens
 
     async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        """Say whether it does."""
+        """Say whether both hold."""
         if (await self._ask_database()).status is not Status.UP:
             raise Problem(503, "not-ready", "The database does not answer.")
         if not await self._can_judge_tokens():

@@ -66,8 +66,6 @@ class Host:
             "state": state,
             "identity": {"environment": "staging", "host": "kafka-1", "tiers": ["kafka"]},
             "inputs": inputs,
-            "roots": [str(self.root / name) for name in ("etc", "opt", "usr-local")],
-            "folders": [str(self.root / "var-lib")],
             "sysctl_files": [str(self.root / "etc/sysctl.d/50.conf"), "/absent"],
             "leaves": ["*/cpq-oms/*.env", "account * cpq*", "unit cpq-oms*", "*.wants/cpq-oms*"],
         }
@@ -85,6 +83,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     found = Host(tmp_path / "host", ModuleRun(RECEIPT, capsys, tmp_path))
     monkeypatch.setattr(RECEIPT, "RECEIPT", found.root / "etc/cpq-oms/receipt.json")
     monkeypatch.setattr(RECEIPT, "ETC", found.root / "etc")
+    monkeypatch.setattr(RECEIPT, "ROOTS", [found.root / name for name in ("etc", "opt", "usr-local")])
+    monkeypatch.setattr(RECEIPT, "FOLDERS", [found.root / "var-lib"])
     monkeypatch.setattr(RECEIPT, "UNIT_FILES", found.root / "etc/systemd/system")
     monkeypatch.setattr(RECEIPT, "run", found.systemctl)
     monkeypatch.setattr(RECEIPT, "packages", lambda: dict(found.packages))
